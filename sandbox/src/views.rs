@@ -1,0 +1,246 @@
+//! `views.sql`: the tables as views of DuckDB, over exactly the objects that are committed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::catalog::{Catalog, Table, location};
+use crate::s3::store::{Store, split_uri};
+
+/// The statements, for the objects as they are now.
+pub(crate) fn sql(root: &Path, catalog: &Catalog, store: &Store) -> String {
+    let mut sql =
+        String::from("-- Written by the sandbox: every table as a view over the objects that are committed.\n");
+    for (name, database) in &catalog.databases {
+        sql.push_str(&format!("\nCREATE SCHEMA IF NOT EXISTS {};\n", quoted(name)));
+        for (table_name, table) in &database.tables {
+            let place = format!("{}.{}", quoted(name), quoted(table_name));
+            if is_iceberg(table) {
+                sql.push_str(&format!("-- {place} is an Iceberg table: read it with an Iceberg reader.\n"));
+                continue;
+            }
+            sql.push_str(&format!("CREATE OR REPLACE VIEW {place} AS\n{};\n", select(root, table, store)));
+        }
+    }
+    sql
+}
+
+fn is_iceberg(table: &Table) -> bool {
+    let parameters = table.definition().get("Parameters");
+    let kind = parameters.and_then(|parameters| parameters.get("table_type")).and_then(|kind| kind.as_str());
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("ICEBERG"))
+}
+
+/// A name between double quotes.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text between single quotes.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The files of a table, as SQL texts, by the values of their partition.
+fn files(root: &Path, table: &Table, store: &Store) -> BTreeMap<Vec<String>, Vec<String>> {
+    let mut files: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+    let shown = |bucket: &str, key: &str| literal(&root.join("s3").join(bucket).join(key).to_string_lossy());
+    if table.is_governed() {
+        for (uri, entry) in &table.manifest {
+            if let Some((bucket, key)) = split_uri(uri) {
+                files.entry(entry.partition_values.clone()).or_default().push(shown(bucket, key));
+            }
+        }
+        return files;
+    }
+    let mut add = |values: Vec<String>, location: &str| {
+        let Some((bucket, prefix)) = split_uri(location) else { return };
+        let folder = format!("{}/", prefix.trim_end_matches('/'));
+        let folder = folder.trim_start_matches('/');
+        // A folder that cannot be read shows nothing, like one that is not there.
+        for key in store.keys(bucket, folder).unwrap_or_default() {
+            if !key[folder.len()..].split('/').any(|part| part.starts_with(['_', '.'])) {
+                files.entry(values.clone()).or_default().push(shown(bucket, &key));
+            }
+        }
+    };
+    if table.partition_keys().is_empty() {
+        add(Vec::new(), table.location());
+    } else {
+        for (values, partition) in &table.partitions {
+            add(values.clone(), location(&partition.definition));
+        }
+    }
+    files
+}
+
+/// The query of a view.
+fn select(root: &Path, table: &Table, store: &Store) -> String {
+    let (columns, keys) = (table.columns(), table.partition_keys());
+    let is_json = is_json(table);
+    let all = || columns.iter().chain(&keys);
+    if all().next().is_none() {
+        return "SELECT NULL AS \"no columns\" WHERE false".to_owned();
+    }
+    let typed = |(name, kind): &(&str, &str)| format!("CAST(NULL AS {}) AS {}", duckdb_type(kind), quoted(name));
+    let mut parts = vec![format!("SELECT {} WHERE false", all().map(typed).collect::<Vec<_>>().join(", "))];
+    for (values, files) in files(root, table, store) {
+        let files = files.join(", ");
+        let constants: String = keys
+            .iter()
+            .zip(&values)
+            .map(|((name, kind), value)| {
+                format!(", TRY_CAST({} AS {}) AS {}", literal(value), duckdb_type(kind), quoted(name))
+            })
+            .collect();
+        parts.push(if is_json {
+            format!("SELECT {}{constants} FROM {}", json_columns(&columns), read_json(&columns, &files))
+        } else {
+            let keys: Vec<_> = keys.iter().map(|(name, _)| quoted(name)).collect();
+            // A file may carry its partition columns too; the catalog's values count.
+            let file_columns = if keys.is_empty() {
+                "*".to_owned()
+            } else {
+                format!("COLUMNS(c -> lower(c) NOT IN ({}))", keys.join(", ").to_lowercase().replace('"', "'"))
+            };
+            format!(
+                "SELECT {file_columns}{constants} FROM read_parquet([{files}], union_by_name=true, \
+                 hive_partitioning=false)"
+            )
+        });
+    }
+    let cast = |(name, kind): &(&str, &str)| format!("CAST({0} AS {1}) AS {0}", quoted(name), duckdb_type(kind));
+    format!(
+        "SELECT {}\nFROM (\n  {}\n)",
+        all().map(cast).collect::<Vec<_>>().join(", "),
+        parts.join("\n  UNION ALL BY NAME\n  ")
+    )
+}
+
+/// Whether the table's files are JSON lines.
+fn is_json(table: &Table) -> bool {
+    let descriptor = table.definition().get("StorageDescriptor");
+    let serde = descriptor.and_then(|descriptor| descriptor.get("SerdeInfo")?.get("SerializationLibrary")?.as_str());
+    let parameters = table.definition().get("Parameters");
+    let classification = parameters.and_then(|parameters| parameters.get("classification")?.as_str());
+    match serde {
+        Some(serde) => serde.to_lowercase().contains("json"),
+        None => classification == Some("json"),
+    }
+}
+
+fn is_timestamp(kind: &str) -> bool {
+    kind.trim().eq_ignore_ascii_case("timestamp")
+}
+
+fn read_json(columns: &[(&str, &str)], files: &str) -> String {
+    let columns: Vec<_> = columns
+        .iter()
+        .map(|(name, kind)| {
+            let kind = if is_timestamp(kind) { "VARCHAR".to_owned() } else { duckdb_type(kind) };
+            format!("{}: {}", literal(name), literal(&kind))
+        })
+        .collect();
+    format!(
+        "read_json([{files}], format='newline_delimited', compression='auto_detect', hive_partitioning=false, \
+         maximum_object_size=134217728, columns={{{}}})",
+        columns.join(", ")
+    )
+}
+
+/// The columns of JSON lines; a timestamp is a text or, in older tables, milliseconds since 1970.
+fn json_columns(columns: &[(&str, &str)]) -> String {
+    let column = |(name, kind): &(&str, &str)| {
+        let name = quoted(name);
+        if is_timestamp(kind) {
+            format!(
+                "coalesce(TRY_CAST({name} AS TIMESTAMP), make_timestamp(TRY_CAST({name} AS BIGINT) * 1000)) AS {name}"
+            )
+        } else {
+            name
+        }
+    };
+    if columns.is_empty() {
+        "NULL AS \"no columns\"".to_owned()
+    } else {
+        columns.iter().map(column).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The type of DuckDB for a type of Hive.
+fn duckdb_type(hive: &str) -> String {
+    let hive = hive.trim();
+    let lower = hive.to_lowercase();
+    let inside = |prefix: &str| {
+        let rest = lower.starts_with(prefix).then(|| &hive[prefix.len()..])?;
+        rest.trim().strip_prefix('<')?.strip_suffix('>')
+    };
+    if let Some(element) = inside("array") {
+        return format!("{}[]", duckdb_type(element));
+    }
+    if let Some(entry) = inside("map") {
+        let parts = split(entry);
+        if let [key, value] = parts[..] {
+            return format!("MAP({}, {})", duckdb_type(key), duckdb_type(value));
+        }
+    }
+    if let Some(fields) = inside("struct") {
+        let field = |field: &str| {
+            let (name, kind) = field.split_once(':').unwrap_or((field, "string"));
+            format!("{} {}", quoted(name.trim()), duckdb_type(kind))
+        };
+        return format!("STRUCT({})", split(fields).into_iter().map(field).collect::<Vec<_>>().join(", "));
+    }
+    match lower.split('(').next().unwrap_or_default().trim() {
+        "boolean" => "BOOLEAN".to_owned(),
+        "tinyint" => "TINYINT".to_owned(),
+        "smallint" => "SMALLINT".to_owned(),
+        "int" | "integer" => "INTEGER".to_owned(),
+        "bigint" | "long" => "BIGINT".to_owned(),
+        "float" => "FLOAT".to_owned(),
+        "double" => "DOUBLE".to_owned(),
+        "decimal" => lower.replace("decimal", "DECIMAL"),
+        "binary" => "BLOB".to_owned(),
+        "date" => "DATE".to_owned(),
+        "timestamp" => "TIMESTAMP".to_owned(),
+        _ => "VARCHAR".to_owned(),
+    }
+}
+
+/// Splits at the commas that are not inside of another type.
+fn split(list: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0_i32, 0);
+    for (at, character) in list.char_indices() {
+        match character {
+            '<' | '(' => depth += 1,
+            '>' | ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&list[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&list[start..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types() {
+        for (hive, duckdb) in [
+            ("bigint", "BIGINT"),
+            ("decimal(38, 25)", "DECIMAL(38, 25)"),
+            ("varchar(10)", "VARCHAR"),
+            (
+                "array<struct<a:int,b:map<string,array<double>>>>",
+                "STRUCT(\"a\" INTEGER, \"b\" MAP(VARCHAR, DOUBLE[]))[]",
+            ),
+            ("struct<A b:string>", "STRUCT(\"A b\" VARCHAR)"),
+        ] {
+            assert_eq!(duckdb_type(hive), duckdb);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Buffers of columns, which become Arrow arrays.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arrow_array::types::{Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type};
+use arrow_array::{ArrayRef, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{DataType as Arrow, FieldRef};
+
+use super::layout::ParquetTimestamps;
+use super::plan::{Node, NodeKind};
+use super::walk::{Walk, present};
+use crate::schema::coerce::{self, Problem};
+use crate::schema::text::{self, Elements, Kind};
+use crate::schema::{FloatWidth, IntWidth};
+
+/// Bits, packed.
+#[derive(Debug, Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Bits {
+    fn push(&mut self, bit: bool) {
+        if self.len.is_multiple_of(8) {
+            self.bytes.push(0);
+        }
+        if let Some(last) = self.bytes.last_mut() {
+            *last |= u8::from(bit) << (self.len % 8);
+        }
+        self.len += 1;
+    }
+
+    fn take(&mut self) -> BooleanBuffer {
+        let bits = std::mem::take(self);
+        BooleanBuffer::new(Buffer::from_vec(bits.bytes), 0, bits.len)
+    }
+}
+
+/// The values of a column, or of a part of one.
+#[derive(Debug)]
+pub(super) struct Column {
+    valid: Bits,
+    nulls: usize,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Boolean(Bits),
+    /// Integers of up to 32 bits, and days.
+    Int32(Vec<i32>),
+    /// Long integers, and timestamps.
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Decimal {
+        values: Vec<i128>,
+        precision: u8,
+        scale: u8,
+    },
+    Text {
+        ends: Vec<i32>,
+        bytes: Vec<u8>,
+    },
+    Struct(Vec<Column>),
+    List {
+        ends: Vec<i32>,
+        element: Box<Column>,
+    },
+}
+
+impl Column {
+    pub(super) fn new(node: &Node) -> Self {
+        let values = match &node.kind {
+            NodeKind::Boolean => Values::Boolean(Bits::default()),
+            NodeKind::Integer(IntWidth::I64) | NodeKind::Timestamp { .. } => Values::Int64(Vec::new()),
+            NodeKind::Integer(_) | NodeKind::Date => Values::Int32(Vec::new()),
+            NodeKind::Number(FloatWidth::F32) => Values::Float32(Vec::new()),
+            NodeKind::Number(FloatWidth::F64) => Values::Float64(Vec::new()),
+            NodeKind::Decimal { precision, scale } => {
+                Values::Decimal { values: Vec::new(), precision: *precision, scale: *scale }
+            }
+            NodeKind::Text { .. } | NodeKind::Json => Values::Text { ends: Vec::new(), bytes: Vec::new() },
+            NodeKind::Struct { members, .. } => Values::Struct(members.iter().map(Self::new).collect()),
+            NodeKind::Array(element) => Values::List { ends: Vec::new(), element: Box::new(Self::new(element)) },
+        };
+        Self { valid: Bits::default(), nulls: 0, values }
+    }
+
+    /// Appends a value, or NULL where there is none or it cannot be had.
+    pub(super) fn append<'a>(
+        &mut self,
+        node: &Node,
+        raw: Option<&'a str>,
+        timestamps: ParquetTimestamps,
+        walk: &mut Walk<'a, '_>,
+    ) {
+        let Some(raw) = present(raw) else { return self.append_null() };
+        match self.append_value(node, raw, timestamps, walk) {
+            Ok(()) => self.valid.push(true),
+            Err(problem) => {
+                walk.nulled(node, problem);
+                self.append_null();
+            }
+        }
+    }
+
+    fn append_null(&mut self) {
+        self.valid.push(false);
+        self.nulls += 1;
+        match &mut self.values {
+            Values::Boolean(values) => values.push(false),
+            Values::Int32(values) => values.push(0),
+            Values::Int64(values) => values.push(0),
+            Values::Float32(values) => values.push(0.0),
+            Values::Float64(values) => values.push(0.0),
+            Values::Decimal { values, .. } => values.push(0),
+            Values::Text { ends, .. } | Values::List { ends, .. } => ends.push(ends.last().copied().unwrap_or(0)),
+            Values::Struct(members) => members.iter_mut().for_each(Self::append_null),
+        }
+    }
+
+    /// Appends a value that is not null, or changes nothing.
+    fn append_value<'a>(
+        &mut self,
+        node: &Node,
+        raw: &'a str,
+        timestamps: ParquetTimestamps,
+        walk: &mut Walk<'a, '_>,
+    ) -> Result<(), Problem> {
+        match (&mut self.values, &node.kind) {
+            (Values::Boolean(values), NodeKind::Boolean) => values.push(coerce::boolean(raw)?),
+            (Values::Int32(values), NodeKind::Integer(width)) => {
+                let value = coerce::integer(raw, *width)?;
+                values.push(i32::try_from(value).map_err(|_| Problem::TooLarge)?);
+            }
+            (Values::Int32(values), NodeKind::Date) => values.push(coerce::date(raw)?),
+            (Values::Int64(values), NodeKind::Integer(width)) => values.push(coerce::integer(raw, *width)?),
+            (Values::Int64(values), NodeKind::Timestamp { zoned }) => {
+                let instant = coerce::timestamp(raw, *zoned)?;
+                values.push(match timestamps {
+                    ParquetTimestamps::Millis => instant.millis(),
+                    ParquetTimestamps::Micros => instant.micros(),
+                });
+            }
+            (Values::Float32(values), NodeKind::Number(width)) => {
+                #[expect(clippy::cast_possible_truncation, reason = "a single-precision number, exact as a double")]
+                values.push(coerce::number(raw, *width)? as f32);
+            }
+            (Values::Float64(values), NodeKind::Number(width)) => values.push(coerce::number(raw, *width)?),
+            (Values::Decimal { values, .. }, NodeKind::Decimal { precision, scale }) => {
+                let kept = coerce::decimal(raw, *precision, *scale)?;
+                walk.cut(node, kept.cut);
+                values.push(kept.value);
+            }
+            (Values::Text { ends, bytes }, NodeKind::Text { max_chars }) => {
+                let kept = coerce::string(raw, *max_chars);
+                append_text(ends, bytes, &kept.value)?;
+                walk.cut(node, kept.cut);
+            }
+            (Values::Text { ends, bytes }, NodeKind::Json) => append_text(ends, bytes, &text::compact(raw))?,
+            (Values::Struct(columns), NodeKind::Struct { lookup, members }) => {
+                if text::kind(raw) != Kind::Object {
+                    return Err(Problem::Invalid);
+                }
+                let mark = walk.open(node, lookup, raw);
+                for (position, (column, member)) in columns.iter_mut().zip(members).enumerate() {
+                    let raw = walk.member(mark, position);
+                    column.append(member, raw, timestamps, walk);
+                }
+                walk.close(mark);
+            }
+            (Values::List { ends, element: column }, NodeKind::Array(element)) => {
+                if text::kind(raw) != Kind::Array {
+                    return Err(Problem::Invalid);
+                }
+                for raw in Elements::new(raw) {
+                    // Offsets are 32 bits wide. A record large enough to come here does not fit in memory first.
+                    if i32::try_from(column.valid.len + 1).is_ok() {
+                        column.append(element, Some(raw), timestamps, walk);
+                    } else {
+                        walk.nulled(node, Problem::TooLarge);
+                    }
+                }
+                ends.push(i32::try_from(column.valid.len).unwrap_or(i32::MAX));
+            }
+            // A column is made from the node it is used with.
+            _ => return Err(Problem::Invalid),
+        }
+        Ok(())
+    }
+
+    /// The rows as an array of `field`'s type; none are left.
+    pub(super) fn take(&mut self, field: &FieldRef) -> anyhow::Result<ArrayRef> {
+        let valid = self.valid.take();
+        let nulls = (std::mem::take(&mut self.nulls) > 0).then(|| NullBuffer::new(valid.clone()));
+        let array: ArrayRef = match &mut self.values {
+            Values::Boolean(values) => Arc::new(BooleanArray::new(values.take(), nulls)),
+            Values::Int32(values) => Arc::new(PrimitiveArray::<Int32Type>::try_new(taken(values), nulls)?),
+            Values::Int64(values) => Arc::new(PrimitiveArray::<Int64Type>::try_new(taken(values), nulls)?),
+            Values::Float32(values) => Arc::new(PrimitiveArray::<Float32Type>::try_new(taken(values), nulls)?),
+            Values::Float64(values) => Arc::new(PrimitiveArray::<Float64Type>::try_new(taken(values), nulls)?),
+            Values::Decimal { values, precision, scale } => {
+                let scale = i8::try_from(*scale)?;
+                let array = PrimitiveArray::<Decimal128Type>::try_new(taken(values), nulls)?;
+                Arc::new(array.with_precision_and_scale(*precision, scale)?)
+            }
+            Values::Text { ends, bytes } => {
+                let bytes = Buffer::from_vec(std::mem::take(bytes));
+                Arc::new(StringArray::try_new(offsets(ends), bytes, nulls)?)
+            }
+            Values::Struct(columns) => {
+                let Arrow::Struct(fields) = field.data_type() else { anyhow::bail!("a struct's type is none") };
+                let arrays = columns.iter_mut().zip(fields).map(|(column, field)| column.take(field));
+                let arrays = arrays.collect::<anyhow::Result<Vec<_>>>()?;
+                Arc::new(StructArray::try_new(fields.clone(), arrays, nulls).context("building a struct")?)
+            }
+            Values::List { ends, element } => {
+                let Arrow::List(field) = field.data_type() else { anyhow::bail!("a list's type is none") };
+                let elements = element.take(field)?;
+                Arc::new(ListArray::try_new(Arc::clone(field), offsets(ends), elements, nulls)?)
+            }
+        };
+        Ok(array)
+    }
+
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        let values = match &self.values {
+            Values::Boolean(values) => values.bytes.capacity(),
+            Values::Int32(values) => values.capacity() * 4,
+            Values::Int64(values) => values.capacity() * 8,
+            Values::Float32(values) => values.capacity() * 4,
+            Values::Float64(values) => values.capacity() * 8,
+            Values::Decimal { values, .. } => values.capacity() * 16,
+            Values::Text { ends, bytes } => ends.capacity() * 4 + bytes.capacity(),
+            Values::Struct(columns) => columns.iter().map(Self::memory).sum(),
+            Values::List { ends, element } => ends.capacity() * 4 + element.memory(),
+        };
+        size_of::<Self>() + self.valid.bytes.capacity() + values
+    }
+}
+
+fn append_text(ends: &mut Vec<i32>, bytes: &mut Vec<u8>, text: &str) -> Result<(), Problem> {
+    let end = i32::try_from(bytes.len() + text.len()).map_err(|_| Problem::TooLarge)?;
+    bytes.extend_from_slice(text.as_bytes());
+    ends.push(end);
+    Ok(())
+}
+
+fn taken<T: arrow_buffer::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuffer<T> {
+    ScalarBuffer::from(std::mem::take(values))
+}
+
+/// Arrow's offsets begin with zero.
+fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
+    let mut ends = std::mem::take(ends);
+    ends.insert(0, 0);
+    OffsetBuffer::new(ScalarBuffer::from(ends))
+}

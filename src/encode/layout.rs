@@ -1,0 +1,142 @@
+//! What an object looks like, worked out once per stream.
+
+use std::sync::Arc;
+
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::schema::types::TypePtr;
+use anyhow::Context as _;
+use arrow_schema::FieldRef;
+
+use super::parquet_schema;
+use super::plan::{Lookup, Node};
+use crate::config::FileFormat;
+use crate::schema::{Field, metadata_columns};
+
+/// How timestamps are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimestampStyle {
+    /// In Parquet.
+    pub parquet: ParquetTimestamps,
+    /// In JSON Lines.
+    pub json: JsonTimestamps,
+}
+
+/// Timestamps in Parquet: INT64, always marked as adjusted to UTC, since a Hive `timestamp` has no zone and every
+/// reader of Hive tables takes it for UTC, while some refuse files that say it is local.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ParquetTimestamps {
+    /// `TIMESTAMP(MILLIS)`, what Athena can read at full precision.
+    #[default]
+    Millis,
+    /// `TIMESTAMP(MICROS)`.
+    Micros,
+}
+
+/// Timestamps in JSON Lines, always in UTC and to the millisecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JsonTimestamps {
+    /// `2024-01-02 03:04:05.678`
+    #[default]
+    Sql,
+    /// A number, as the incumbent has it.
+    EpochMillis,
+    /// `2024-01-02T03:04:05.678Z`, without `Z` where the column has no zone.
+    Iso8601,
+}
+
+/// The metadata columns of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataColumns {
+    /// The sync's id.
+    pub sync_id: Option<i64>,
+    /// The stream's generation.
+    pub generation_id: Option<i64>,
+    /// The columns as stored; their `source` is one of [`METADATA_NAMES`](crate::schema::METADATA_NAMES). Merging with
+    /// an existing table may have changed their types.
+    pub columns: Vec<Field>,
+}
+
+impl MetadataColumns {
+    /// The metadata columns of a new table.
+    #[must_use]
+    pub fn new(sync_id: Option<i64>, generation_id: Option<i64>) -> Self {
+        Self { sync_id, generation_id, columns: metadata_columns() }
+    }
+}
+
+/// What decides how an object looks.
+#[derive(Clone, Debug)]
+pub struct LayoutOptions {
+    /// The stream's columns, in the order in which they are written.
+    pub columns: Vec<Field>,
+    /// Format and compression.
+    pub file_format: FileFormat,
+    /// The metadata columns, written after the others.
+    pub metadata: Option<MetadataColumns>,
+    /// How timestamps are written.
+    pub timestamps: TimestampStyle,
+    /// The encoded size at which a Parquet row group ends.
+    pub row_group_bytes: u64,
+    /// What the footer of a Parquet file says about its origin.
+    pub key_value_metadata: Vec<(String, String)>,
+}
+
+/// [`LayoutOptions`] with everything that follows from them. Shared by all encoders of a stream.
+#[derive(Debug)]
+pub struct Layout {
+    options: LayoutOptions,
+    nodes: Vec<Node>,
+    pub(super) lookup: Lookup,
+    pub(super) parquet: Option<ParquetLayout>,
+}
+
+/// What Parquet needs beside.
+#[derive(Debug)]
+pub(super) struct ParquetLayout {
+    pub(super) arrow: Vec<FieldRef>,
+    pub(super) schema: TypePtr,
+    pub(super) properties: Arc<WriterProperties>,
+    pub(super) leaves: usize,
+}
+
+impl Layout {
+    /// Works out a layout.
+    ///
+    /// # Errors
+    ///
+    /// If Parquet has no such schema, which means a defect.
+    pub fn new(options: LayoutOptions) -> anyhow::Result<Self> {
+        let data = options.columns.iter();
+        let metadata = options.metadata.iter().flat_map(|metadata| &metadata.columns);
+        let fields: Vec<&Field> = data.chain(metadata).collect();
+        let nodes: Vec<Node> = fields.iter().map(|field| Node::new(field)).collect();
+        let lookup = Lookup::new(options.columns.iter().map(|field| field.source.as_str()));
+        let parquet = match options.file_format {
+            FileFormat::Jsonl { .. } => None,
+            FileFormat::Parquet(codec) => {
+                let layout = parquet_schema::build(&fields, codec, &options);
+                Some(layout.context("building the Parquet schema of a stream")?)
+            }
+        };
+        Ok(Self { options, nodes, lookup, parquet })
+    }
+
+    /// What decided it.
+    #[must_use]
+    pub fn options(&self) -> &LayoutOptions {
+        &self.options
+    }
+
+    /// All columns, the stream's and then the metadata's.
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub(super) fn data_nodes(&self) -> &[Node] {
+        self.nodes.get(..self.options.columns.len()).unwrap_or_default()
+    }
+
+    pub(super) fn metadata_nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.nodes.iter().enumerate().skip(self.options.columns.len())
+    }
+}

@@ -1,0 +1,114 @@
+//! What could not be stored as it came, counted per field between two checkpoints.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::schema::coerce::ChangeKind;
+use crate::schema::text;
+
+/// How many undeclared fields are named; the others are only counted.
+const MAX_NAMES: usize = 32;
+/// How much of an undeclared field's name is kept, in characters.
+const MAX_NAME_CHARS: usize = 100;
+
+/// The losses of one stream.
+#[derive(Debug, Default)]
+pub struct Losses {
+    line: u64,
+    tallies: HashMap<(Arc<str>, ChangeKind, &'static str), Tally>,
+    undeclared: u64,
+    /// Names said already.
+    named: HashSet<Box<str>>,
+    /// Names to be said.
+    unnamed: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    count: u64,
+    first_line: u64,
+}
+
+/// Values of one field that met the same fate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The field as the source calls it; members of a struct with their path.
+    pub field: String,
+    /// What was done.
+    pub change: ChangeKind,
+    /// Why.
+    pub reason: &'static str,
+    /// How many values.
+    pub count: u64,
+    /// The input line of the first.
+    pub first_line: u64,
+}
+
+/// Values that were dropped because the stream's schema does not declare their fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undeclared {
+    /// How many values.
+    pub count: u64,
+    /// The fields that have not been named before; at most 32 of a stream are.
+    pub names: Vec<String>,
+}
+
+impl Losses {
+    /// Says which input line is being encoded.
+    pub fn set_line(&mut self, line: u64) {
+        self.line = line;
+    }
+
+    /// Takes all losses since the last time, ordered by field.
+    #[must_use]
+    pub fn drain(&mut self) -> Vec<Loss> {
+        let mut losses: Vec<Loss> = self
+            .tallies
+            .drain()
+            .map(|((field, change, reason), Tally { count, first_line })| Loss {
+                field: field.to_string(),
+                change,
+                reason,
+                count,
+                first_line,
+            })
+            .collect();
+        losses.sort_by(|a, b| (&a.field, a.change, a.reason).cmp(&(&b.field, b.change, b.reason)));
+        losses
+    }
+
+    /// Takes the count of dropped values since the last time. `None` if there were none.
+    #[must_use]
+    pub fn drain_undeclared(&mut self) -> Option<Undeclared> {
+        let count = std::mem::take(&mut self.undeclared);
+        let names = std::mem::take(&mut self.unnamed);
+        (count > 0).then_some(Undeclared { count, names })
+    }
+
+    /// The bytes held, about.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let names = 2 * MAX_NAME_CHARS * self.named.len();
+        super::as_u64(self.tallies.capacity() * (size_of::<Tally>() + 48) + names)
+    }
+
+    pub(super) fn count(&mut self, field: &Arc<str>, change: ChangeKind, reason: &'static str) {
+        let first = Tally { count: 0, first_line: self.line };
+        self.tallies.entry((Arc::clone(field), change, reason)).or_insert(first).count += 1;
+    }
+
+    /// Notes a value without a column: the member `raw_key` of the struct `parent`, or of the record.
+    pub(super) fn undeclared(&mut self, parent: &str, raw_key: &str) {
+        self.undeclared += 1;
+        if self.named.len() >= MAX_NAMES {
+            return;
+        }
+        let dot = if parent.is_empty() { "" } else { "." };
+        let key = text::unescape(raw_key).0;
+        let name: String = parent.chars().chain(dot.chars()).chain(key.chars()).take(MAX_NAME_CHARS).collect();
+        if !self.named.contains(name.as_str()) {
+            self.named.insert(name.as_str().into());
+            self.unnamed.push(name);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Records in, the bytes of one object out: JSON Lines or Parquet.
+//!
+//! An [`Encoder`] belongs to one open object. It reads a record once, puts the text of each declared field beside its
+//! column, and coerces it there: into the output line, or into the column's buffer. Both formats hold the same values.
+//!
+//! An encoder that waits owns its buffers and nothing else. Parquet's column writers and the compressor of JSON Lines
+//! exist only while more than a slice of rows has come; [`Encoder::compact`] gets rid of them again.
+
+mod column;
+mod gzip;
+mod json;
+mod json_lines;
+mod layout;
+mod losses;
+mod metadata;
+mod parquet_schema;
+mod plan;
+mod record;
+mod row_groups;
+mod walk;
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod objects;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod readback;
+
+use std::sync::Arc;
+
+pub use layout::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, ParquetTimestamps, TimestampStyle};
+pub use losses::{Loss, Losses, Undeclared};
+
+use crate::config::FileFormat;
+use json_lines::JsonLines;
+use record::Record;
+use row_groups::RowGroups;
+use walk::Walk;
+
+/// A record to be encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The text of the record's `data`.
+    pub data: &'a str,
+    /// The record's `emitted_at`.
+    pub emitted_at_ms: i64,
+    /// The text of the record's `meta.changes`.
+    pub source_changes: Option<&'a str>,
+}
+
+/// Encodes the records of one object. The bytes of all [`take_output`](Self::take_output)s followed by those of
+/// [`finish`](Self::finish) are the object.
+#[derive(Debug)]
+pub struct Encoder {
+    layout: Arc<Layout>,
+    record: Record,
+    scratch: Vec<u8>,
+    rows: u64,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Lines(JsonLines),
+    Groups(Box<RowGroups>),
+}
+
+impl Encoder {
+    /// An encoder for an object laid out as `layout`. Allocates next to nothing.
+    #[must_use]
+    pub fn new(layout: Arc<Layout>) -> Self {
+        let body = match layout.options().file_format {
+            FileFormat::Jsonl { gzip } => Body::Lines(JsonLines::new(gzip, layout.options().timestamps.json)),
+            FileFormat::Parquet(_) => Body::Groups(Box::new(RowGroups::new(Arc::clone(&layout)))),
+        };
+        Self { layout, record: Record::default(), scratch: Vec::new(), rows: 0, body }
+    }
+
+    /// Appends a record. Values that cannot be stored as they came are noted in `losses`.
+    ///
+    /// # Errors
+    ///
+    /// If `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
+    pub fn append(&mut self, row: &Row<'_>, losses: &mut Losses) -> anyhow::Result<()> {
+        let layout = Arc::clone(&self.layout);
+        let slots = self.record.read(row.data, &layout.lookup, losses)?;
+        let mut walk = Walk::new(losses, layout.options().metadata.is_some());
+        match &mut self.body {
+            Body::Lines(lines) => lines.begin(),
+            Body::Groups(groups) => groups.begin(row.data.len())?,
+        }
+        for (position, node) in layout.data_nodes().iter().enumerate() {
+            let raw = slots.get(position).copied().flatten();
+            match &mut self.body {
+                Body::Lines(lines) => lines.append(node, raw, &mut walk),
+                Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
+            }
+        }
+        self.record.give_back(slots);
+        if let Some(metadata) = &layout.options().metadata {
+            let changes = walk.into_changes();
+            for (position, node) in layout.metadata_nodes() {
+                let mut text = std::mem::take(&mut self.scratch);
+                text.clear();
+                metadata::write(metadata, node, row, &changes, &mut text);
+                let raw = std::str::from_utf8(&text).ok().filter(|text| !text.is_empty());
+                // A metadata value that its column has no room for is nobody's data: it is not counted.
+                let mut unseen = Losses::default();
+                let mut walk = Walk::new(&mut unseen, false);
+                match &mut self.body {
+                    Body::Lines(lines) => lines.append(node, raw, &mut walk),
+                    Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
+                }
+                self.scratch = text;
+            }
+        }
+        self.rows += 1;
+        match &mut self.body {
+            Body::Lines(lines) => lines.end(),
+            Body::Groups(groups) => groups.end(),
+        }
+    }
+
+    /// How many records were appended.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// All bytes held: buffers, open column writers and their pages or the compressor, output not taken yet, and what
+    /// the footer will be made of.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let body = match &self.body {
+            Body::Lines(lines) => lines.memory(),
+            Body::Groups(groups) => groups.memory(),
+        };
+        body + self.record.memory() + as_u64(self.scratch.capacity())
+    }
+
+    /// An estimate of the object's size so far, taken output included.
+    #[must_use]
+    pub fn encoded(&self) -> u64 {
+        match &self.body {
+            Body::Lines(lines) => lines.encoded(),
+            Body::Groups(groups) => groups.encoded(),
+        }
+    }
+
+    /// Encodes what is buffered, so that little more than output is held: closes the row group, or ends the
+    /// compressor's block and lets go of the compressor.
+    ///
+    /// # Errors
+    ///
+    /// If encoding failed, which means a defect.
+    pub fn compact(&mut self) -> anyhow::Result<()> {
+        self.record = Record::default();
+        self.scratch = Vec::new();
+        match &mut self.body {
+            Body::Lines(lines) => lines.compact(),
+            Body::Groups(groups) => groups.compact(),
+        }
+    }
+
+    /// The encoded bytes that are ready to leave.
+    #[must_use]
+    pub fn take_output(&mut self) -> Vec<u8> {
+        match &mut self.body {
+            Body::Lines(lines) => lines.take_output(),
+            Body::Groups(groups) => groups.take_output(),
+        }
+    }
+
+    /// How many bytes are ready to leave.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        match &self.body {
+            Body::Lines(lines) => lines.output_len(),
+            Body::Groups(groups) => groups.output_len(),
+        }
+    }
+
+    /// Encodes the rest and the footer. An object without records is a valid one: empty, or a Parquet file without
+    /// row groups.
+    ///
+    /// # Errors
+    ///
+    /// If encoding failed, which means a defect.
+    pub fn finish(self) -> anyhow::Result<Vec<u8>> {
+        match self.body {
+            Body::Lines(lines) => lines.finish(),
+            Body::Groups(groups) => groups.finish(),
+        }
+    }
+}
+
+/// Sizes in memory are never too large for this.
+fn as_u64(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}

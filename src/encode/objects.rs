@@ -1,0 +1,319 @@
+//! Whole objects: output that leaves in pieces, row groups, the compressor that comes and goes, metadata, memory.
+
+use std::io::Read as _;
+
+use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
+use bytes::Bytes;
+use serde_json::json;
+
+use super::readback::{LINES, PARQUET, fields, options, read};
+use super::*;
+use crate::config::ParquetCodec;
+use crate::schema::{DataType, Field, SchemaOptions, columns};
+
+const GZIP: FileFormat = FileFormat::Jsonl { gzip: true };
+const FORMATS: [FileFormat; 6] = [
+    LINES,
+    GZIP,
+    PARQUET,
+    FileFormat::Parquet(ParquetCodec::Uncompressed),
+    FileFormat::Parquet(ParquetCodec::Gzip),
+    FileFormat::Parquet(ParquetCodec::Zstd),
+];
+
+fn people() -> Vec<Field> {
+    let schema = json!({"properties": {
+        "id": {"type": "integer"}, "name": {"type": "string"}, "born": {"type": "string", "format": "date"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "address": {"type": "object", "properties": {"city": {"type": "string"}, "zip": {"type": "integer"}}}}});
+    columns(&schema, &SchemaOptions::default())
+}
+
+fn person(i: u64) -> String {
+    let name = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!(
+        r#"{{"id":{i},"name":"n{name:x}","born":"19{:02}-01-01","tags":["{}","x"],"address":{{"city":"c{}","zip":{i}}}}}"#,
+        i % 100,
+        i % 7,
+        i % 50,
+    )
+}
+
+fn append(encoder: &mut Encoder, data: &str) {
+    encoder.append(&Row { data, emitted_at_ms: 0, source_changes: None }, &mut Losses::default()).unwrap();
+}
+
+#[test]
+fn output_leaves_in_pieces_and_compaction_changes_no_value() {
+    for format in FORMATS {
+        let layout =
+            Arc::new(Layout::new(LayoutOptions { row_group_bytes: 200_000, ..options(people(), format) }).unwrap());
+        let (mut encoder, mut object) = (Encoder::new(Arc::clone(&layout)), Vec::new());
+        for i in 0..30_000 {
+            append(&mut encoder, &person(i));
+            if i % 7000 == 6999 {
+                encoder.compact().unwrap();
+            }
+            if i % 5000 == 0 {
+                let length = encoder.output_len();
+                let output = encoder.take_output();
+                assert_eq!(output.len(), length);
+                object.extend(output);
+            }
+        }
+        let estimate = encoder.encoded();
+        assert_eq!(encoder.rows(), 30_000);
+        object.extend(encoder.finish().unwrap());
+        let size = as_u64(object.len());
+        assert!(estimate > size * 7 / 10 && estimate < size * 13 / 10, "{format:?}: {estimate} for {size}");
+        let rows = read(&layout, object);
+        assert_eq!(rows.len(), 30_000);
+        for (i, row) in rows.iter().enumerate() {
+            assert_eq!(row[0], Some(i.to_string()));
+            assert_eq!(row[4], Some(format!("{{\"c{}\",{i}}}", i % 50)));
+        }
+    }
+}
+
+#[test]
+fn a_compressed_object_is_one_member_however_often_it_was_compacted() {
+    let layout = Arc::new(Layout::new(options(people(), GZIP)).unwrap());
+    for compact_every in [1, 3, 1000] {
+        let mut encoder = Encoder::new(Arc::clone(&layout));
+        for i in 0..100 {
+            append(&mut encoder, &person(i));
+            if i % compact_every == 0 {
+                encoder.compact().unwrap();
+                assert!(encoder.memory() < 64 * 1024, "{}", encoder.memory());
+            }
+        }
+        let object = encoder.finish().unwrap();
+        let (mut one, mut all) = (String::new(), String::new());
+        flate2::read::GzDecoder::new(object.as_slice()).read_to_string(&mut one).unwrap();
+        flate2::read::MultiGzDecoder::new(object.as_slice()).read_to_string(&mut all).unwrap();
+        assert_eq!(one.lines().count(), 100);
+        assert_eq!(one, all);
+    }
+}
+
+#[test]
+fn objects_without_rows_are_valid() {
+    for format in FORMATS {
+        let layout = Arc::new(Layout::new(options(people(), format)).unwrap());
+        let mut encoder = Encoder::new(Arc::clone(&layout));
+        encoder.compact().unwrap();
+        assert_eq!(encoder.encoded(), 0);
+        assert!(read(&layout, encoder.finish().unwrap()).is_empty());
+    }
+}
+
+#[test]
+fn row_groups_end_at_their_size_and_small_objects_have_one() {
+    for (row_group_bytes, several) in [(100_000, true), (64 << 20, false)] {
+        let layout = Arc::new(Layout::new(LayoutOptions { row_group_bytes, ..options(people(), PARQUET) }).unwrap());
+        let mut encoder = Encoder::new(layout);
+        (0..40_000).for_each(|i| append(&mut encoder, &person(i)));
+        let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap())).unwrap();
+        assert_eq!(reader.metadata().num_row_groups() > 1, several);
+        assert_eq!(reader.metadata().file_metadata().num_rows(), 40_000);
+    }
+}
+
+#[test]
+fn files_carry_the_types_statistics_and_origin_that_readers_want() {
+    let fields = ["a boolean", "b tinyint", "c smallint", "d int", "e bigint", "f float", "g double", "h decimal(9,2)"]
+        .into_iter()
+        .chain(["i decimal(38,25)", "j string", "k varchar(3)", "l date", "m timestamp", "n array<struct<X:date>>"])
+        .map(|column| column.split_once(' ').unwrap())
+        .map(|(name, hive_type)| Field::plain(name, crate::schema::hive::parse(hive_type).unwrap()))
+        .collect();
+    let key_value_metadata = vec![("airbyte.sync_id".to_owned(), "7".to_owned())];
+    let layout = Layout::new(LayoutOptions { key_value_metadata, ..options(fields, PARQUET) }).unwrap();
+    let mut encoder = Encoder::new(Arc::new(layout));
+    append(&mut encoder, r#"{"e":5,"j":"x"}"#);
+    append(&mut encoder, r#"{"e":9,"j":"a"}"#);
+    let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap())).unwrap();
+    let metadata = reader.metadata();
+    let mut schema = Vec::new();
+    ::parquet::schema::printer::print_schema(&mut schema, metadata.file_metadata().schema());
+    assert_eq!(
+        String::from_utf8(schema).unwrap(),
+        "message schema {
+  OPTIONAL BOOLEAN a;
+  OPTIONAL INT32 b (INTEGER(8,true));
+  OPTIONAL INT32 c (INTEGER(16,true));
+  OPTIONAL INT32 d;
+  OPTIONAL INT64 e;
+  OPTIONAL FLOAT f;
+  OPTIONAL DOUBLE g;
+  OPTIONAL FIXED_LEN_BYTE_ARRAY (4) h (DECIMAL(9,2));
+  OPTIONAL FIXED_LEN_BYTE_ARRAY (16) i (DECIMAL(38,25));
+  OPTIONAL BYTE_ARRAY j (STRING);
+  OPTIONAL BYTE_ARRAY k (STRING);
+  OPTIONAL INT32 l (DATE);
+  OPTIONAL INT64 m (TIMESTAMP(MILLIS,true));
+  OPTIONAL group n (LIST) {
+    REPEATED group list {
+      OPTIONAL group element {
+        OPTIONAL INT32 X (DATE);
+      }
+    }
+  }
+}
+"
+    );
+    let file = metadata.file_metadata();
+    assert!(file.created_by().unwrap().contains(" version "));
+    assert_eq!(file.key_value_metadata().unwrap()[0].value.as_deref(), Some("7"));
+    let chunk = metadata.row_group(0).column(4);
+    let statistics = chunk.statistics().unwrap();
+    assert_eq!(statistics.min_bytes_opt(), Some(5_i64.to_le_bytes().as_slice()));
+    assert_eq!(statistics.max_bytes_opt(), Some(9_i64.to_le_bytes().as_slice()));
+    assert!(chunk.column_index_offset().is_some() && chunk.offset_index_offset().is_some());
+    assert!(chunk.dictionary_page_offset().is_some());
+}
+
+#[test]
+fn metadata_says_what_happened_to_a_record() {
+    for format in [LINES, PARQUET] {
+        let metadata = Some(MetadataColumns::new(Some(3), Some(4)));
+        let layout = Arc::new(Layout::new(LayoutOptions { metadata, ..options(people(), format) }).unwrap());
+        assert_eq!(fields(&layout).len(), 9);
+        let mut encoder = Encoder::new(Arc::clone(&layout));
+        let row = Row {
+            data: r#"{"id":"x","tags":["a"],"address":{"zip":1e99}}"#,
+            emitted_at_ms: 1_700_000_000_123,
+            source_changes: Some(r#"[ {"field":"s","change":"TRUNCATED","reason":"SOURCE_X"} ]"#),
+        };
+        encoder.append(&row, &mut Losses::default()).unwrap();
+        append(&mut encoder, "{}");
+        let rows = read(&layout, encoder.finish().unwrap());
+        assert_eq!(rows[0][6].as_deref(), Some("\"2023-11-14 22:13:20.123\""));
+        assert_eq!(
+            rows[0][7].as_deref(),
+            Some(concat!(
+                r#"{3,[{"s","TRUNCATED","SOURCE_X"},{"id","NULLED","DESTINATION_SERIALIZATION_ERROR"},"#,
+                r#"{"address.zip","NULLED","DESTINATION_FIELD_SIZE_LIMITATION"}]}"#
+            ))
+        );
+        assert_eq!(rows[0][8].as_deref(), Some("4"));
+        assert_eq!(rows[1][7].as_deref(), Some("{3,[]}"));
+        let ids: Vec<&str> = rows.iter().map(|row| row[5].as_deref().unwrap().trim_matches('"')).collect();
+        assert!(ids.iter().all(|id| uuid::Uuid::parse_str(id).unwrap().get_version_num() == 7));
+        assert_ne!(ids[0], ids[1]);
+    }
+}
+
+#[test]
+fn what_is_no_object_is_refused_and_leaves_no_row() {
+    for format in [LINES, PARQUET] {
+        let layout = Arc::new(Layout::new(options(people(), format)).unwrap());
+        let (mut encoder, mut losses) = (Encoder::new(Arc::clone(&layout)), Losses::default());
+        append(&mut encoder, r#"{"id":1}"#);
+        for data in [
+            "",
+            "[]",
+            "1",
+            "null",
+            "{\"id\":2",
+            "{\"id\":2}x",
+            "{\"id\":02}",
+            "{'id':2}",
+            "{\"id\":2,}",
+            "{\"id\":\"\n\"}",
+        ] {
+            assert!(
+                encoder.append(&Row { data, emitted_at_ms: 0, source_changes: None }, &mut losses).is_err(),
+                "{data}"
+            );
+        }
+        append(&mut encoder, r#"{"id":3}"#);
+        assert_eq!(encoder.rows(), 2);
+        let ids: Vec<_> = read(&layout, encoder.finish().unwrap()).into_iter().map(|row| row[0].clone()).collect();
+        assert_eq!(ids, [Some("1".to_owned()), Some("3".to_owned())]);
+    }
+}
+
+#[test]
+fn losses_are_counted_per_field_with_the_first_line() {
+    let layout = Arc::new(Layout::new(options(people(), LINES)).unwrap());
+    let (mut encoder, mut losses) = (Encoder::new(layout), Losses::default());
+    for (line, data) in [(5, r#"{"id":1.5}"#), (9, r#"{"id":{},"tags":1}"#), (12, r#"{"id":1e30}"#)] {
+        losses.set_line(line);
+        encoder.append(&Row { data, emitted_at_ms: 0, source_changes: None }, &mut losses).unwrap();
+    }
+    let told: Vec<String> =
+        losses.drain().iter().map(|l| format!("{} {} {}x from {}", l.field, l.reason, l.count, l.first_line)).collect();
+    assert_eq!(
+        told,
+        [
+            "id DESTINATION_FIELD_SIZE_LIMITATION 1x from 12",
+            "id DESTINATION_SERIALIZATION_ERROR 2x from 5",
+            "tags DESTINATION_SERIALIZATION_ERROR 1x from 9",
+        ]
+    );
+    assert!(losses.drain().is_empty());
+}
+
+#[test]
+fn names_of_undeclared_fields_are_bounded() {
+    let layout = Arc::new(Layout::new(options(people(), LINES)).unwrap());
+    let (mut encoder, mut losses) = (Encoder::new(layout), Losses::default());
+    for i in 0..1000 {
+        let data = format!(r#"{{"{}{i}":1}}"#, "x".repeat(i));
+        encoder.append(&Row { data: &data, emitted_at_ms: 0, source_changes: None }, &mut losses).unwrap();
+    }
+    let undeclared = losses.drain_undeclared().unwrap();
+    assert_eq!((undeclared.count, undeclared.names.len()), (1000, 32));
+    assert!(undeclared.names.iter().all(|name| name.chars().count() <= 100));
+}
+
+#[test]
+fn wide_and_deep_records_and_hostile_depth_work() {
+    let mut nested = json!({"type": "integer"});
+    let mut value = "7".to_owned();
+    for i in 0..30 {
+        nested = if i % 2 == 0 {
+            json!({"type": "object", "properties": {"a": nested, "b": {"type": "string"}}})
+        } else {
+            json!({"type": "array", "items": nested})
+        };
+        value = if i % 2 == 0 { format!(r#"{{"a":{value}}}"#) } else { format!("[{value},null]") };
+    }
+    let mut properties: serde_json::Map<String, serde_json::Value> =
+        (0..2000).map(|i| (format!("c{i}"), json!({"type": "integer"}))).collect();
+    properties.insert("deep".into(), nested);
+    properties.insert("text".into(), json!({"type": "string"}));
+    let columns = columns(&json!({"properties": properties}), &SchemaOptions::default());
+    assert_eq!(columns[2000].data_type.depth(), 30);
+    assert!(!matches!(columns[2000].data_type, DataType::Json));
+    let hostile = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let record = format!(r#"{{"c1999":5,"deep":{value},"text":{hostile}}}"#);
+    let mut deeper = String::new();
+    for format in [LINES, PARQUET] {
+        let (rows, _) =
+            super::readback::round_trip(options(columns.clone(), format), &[record.clone(), record.clone()]);
+        assert_eq!(rows[1][1999].as_deref(), Some("5"));
+        assert_eq!(rows[1][2001].as_deref().map(str::len), Some(200_002));
+        let deep = rows[1][2000].clone().unwrap();
+        assert!(deep.contains('7') && (deeper.is_empty() || deeper == deep));
+        deeper = deep;
+    }
+}
+
+#[test]
+fn an_encoder_that_waits_holds_little() {
+    let columns: Vec<Field> = (0..500)
+        .map(|i| Field::plain(&format!("c{i}"), if i % 2 == 0 { DataType::STRING } else { DataType::NUMBER }))
+        .collect();
+    for format in FORMATS {
+        let layout = Arc::new(Layout::new(options(columns.clone(), format)).unwrap());
+        let mut encoder = Encoder::new(layout);
+        assert_eq!(encoder.memory(), 0);
+        append(&mut encoder, r#"{"c0":"a"}"#);
+        assert!(encoder.memory() < 200_000, "{format:?} {}", encoder.memory());
+        encoder.compact().unwrap();
+        let per_column = if matches!(format, FileFormat::Parquet(_)) { 1500 } else { 1 };
+        assert!(encoder.memory() < 20_000 + 500 * per_column, "{format:?} {}", encoder.memory());
+    }
+}

@@ -1,0 +1,106 @@
+//! Columns as the encoders walk them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::json;
+use crate::schema::{DataType, Field, FloatWidth, IntWidth, text};
+
+/// A column, or a part of one.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// The field as the source calls it, members with their path; what changes and warnings name.
+    pub(super) path: Arc<str>,
+    /// The stored name as a JSON key with its colon.
+    pub(super) key: Box<str>,
+    pub(super) kind: NodeKind,
+    /// Whether one record may hold several values of this.
+    pub(super) repeated: bool,
+}
+
+/// What a node's values are.
+#[derive(Debug)]
+pub(super) enum NodeKind {
+    Boolean,
+    Integer(IntWidth),
+    Number(FloatWidth),
+    Decimal { precision: u8, scale: u8 },
+    Text { max_chars: Option<u32> },
+    Json,
+    Date,
+    Timestamp { zoned: bool },
+    Struct { lookup: Lookup, members: Vec<Node> },
+    Array(Box<Node>),
+}
+
+impl Node {
+    pub(super) fn new(field: &Field) -> Self {
+        Self::at(field.source.as_str().into(), &field.name, &field.data_type, false)
+    }
+
+    fn at(path: Arc<str>, name: &str, data_type: &DataType, repeated: bool) -> Self {
+        let kind = match data_type {
+            DataType::Boolean => NodeKind::Boolean,
+            DataType::Integer(width) => NodeKind::Integer(*width),
+            DataType::Number(width) => NodeKind::Number(*width),
+            DataType::Decimal { precision, scale } => NodeKind::Decimal { precision: *precision, scale: *scale },
+            DataType::String { max_chars } => NodeKind::Text { max_chars: *max_chars },
+            DataType::Time { .. } => NodeKind::Text { max_chars: None },
+            DataType::Json => NodeKind::Json,
+            DataType::Date => NodeKind::Date,
+            DataType::Timestamp { zoned } => NodeKind::Timestamp { zoned: *zoned },
+            DataType::Array(element) => {
+                NodeKind::Array(Box::new(Self::at(Arc::clone(&path), "element", element, true)))
+            }
+            DataType::Struct(fields) => NodeKind::Struct {
+                lookup: Lookup::new(fields.iter().map(|field| field.source.as_str())),
+                members: fields
+                    .iter()
+                    .map(|field| {
+                        let path = format!("{path}.{}", field.source);
+                        Self::at(path.into(), &field.name, &field.data_type, repeated)
+                    })
+                    .collect(),
+            },
+        };
+        let mut key = Vec::new();
+        json::write_string(name, &mut key);
+        key.push(b':');
+        Self { path, key: String::from_utf8_lossy(&key).into(), kind, repeated }
+    }
+}
+
+/// Finds a field by its key.
+#[derive(Debug, Default)]
+pub(super) struct Lookup {
+    /// The keys as sources mostly write them, quotes included, by position.
+    keys: Vec<Box<str>>,
+    positions: HashMap<Box<str>, usize>,
+}
+
+impl Lookup {
+    pub(super) fn new<'a>(sources: impl Iterator<Item = &'a str>) -> Self {
+        let mut lookup = Self::default();
+        for (position, source) in sources.enumerate() {
+            let mut key = Vec::new();
+            json::write_string(source, &mut key);
+            lookup.keys.push(String::from_utf8_lossy(&key).into());
+            lookup.positions.insert(source.into(), position);
+        }
+        lookup
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether the field at `position` has this key, with its quotes and escapes. May be wrong about escaped keys.
+    pub(super) fn is_at(&self, position: usize, raw_key: &str) -> bool {
+        self.keys.get(position).is_some_and(|key| **key == *raw_key)
+    }
+
+    /// The position of the field with this key, with its quotes and escapes.
+    pub(super) fn find(&self, raw_key: &str) -> Option<usize> {
+        self.positions.get(&*text::unescape(raw_key).0).copied()
+    }
+}

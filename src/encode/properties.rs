@@ -1,0 +1,310 @@
+//! Properties of encoding, over generated schemas and records. A failure prints its seed.
+
+use super::readback::{LINES, PARQUET, of_json, options, round_trip};
+use super::*;
+use crate::schema::{DataType, Field, FloatWidth, IntWidth, hive};
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 11) % limit
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[usize::try_from(self.below(from.len() as u64)).unwrap()]
+    }
+}
+
+const SCALARS: [DataType; 14] = [
+    DataType::Boolean,
+    DataType::Integer(IntWidth::I8),
+    DataType::Integer(IntWidth::I32),
+    DataType::INTEGER,
+    DataType::NUMBER,
+    DataType::Number(FloatWidth::F32),
+    DataType::Decimal { precision: 38, scale: 25 },
+    DataType::Decimal { precision: 5, scale: 2 },
+    DataType::STRING,
+    DataType::String { max_chars: Some(3) },
+    DataType::Date,
+    DataType::Timestamp { zoned: true },
+    DataType::Timestamp { zoned: false },
+    DataType::Json,
+];
+
+fn any_type(random: &mut Random, depth: u64) -> DataType {
+    match random.below(if depth > 0 { 5 } else { 3 }) {
+        3 => DataType::Array(Box::new(any_type(random, depth - 1))),
+        4 => {
+            let names = ["a", "B", "é", "x y", "\"q\\"];
+            let count = usize::try_from(1 + random.below(5)).unwrap();
+            let field = |name: &&str| Field {
+                source: (*name).to_owned(),
+                name: crate::schema::names::nested_identifier(name),
+                data_type: any_type(random, depth - 1),
+            };
+            let mut fields: Vec<Field> = names.iter().take(count).map(field).collect();
+            let stored = crate::schema::names::distinct_nested(fields.iter().map(|f| f.source.as_str()));
+            fields.iter_mut().zip(stored).for_each(|(field, name)| field.name = name);
+            DataType::Struct(fields)
+        }
+        _ => random.pick(&SCALARS).clone(),
+    }
+}
+
+fn any_value(random: &mut Random, depth: u64) -> String {
+    const NUMBERS: [&str; 16] = [
+        "0",
+        "-0",
+        "1",
+        "-7",
+        "1.0",
+        "1.5",
+        "1e3",
+        "-2.5E-3",
+        "127",
+        "128",
+        "2147483648",
+        "9223372036854775807",
+        "9223372036854775808",
+        "1e400",
+        "12345678901234.5",
+        "0.1234567890123456789012345678901234567890",
+    ];
+    const STRINGS: [&str; 18] = [
+        "",
+        "a",
+        "12",
+        " 1.5 ",
+        "true",
+        "NaN",
+        "null",
+        "2024-02-29",
+        "2024-02-29T12:34:56.789+02:00",
+        "2024-02-29 1:2",
+        "20240229",
+        "9999-12-31T23:59:59-01:00",
+        "héllo",
+        "\\ud83d\\ude00",
+        "\\ud83d",
+        "\\n\\u0000\\\\\\\"",
+        "\u{2028}é\u{85}",
+        "0001-01-01T00:00:00Z BC",
+    ];
+    let space = if random.below(4) == 0 { " " } else { "" };
+    match random.below(if depth > 0 { 9 } else { 6 }) {
+        0 => "null".to_owned(),
+        1 => (*random.pick(&["true", "false"])).to_owned(),
+        2 => (*random.pick(&NUMBERS)).to_owned(),
+        3 => random.next().cast_signed().to_string(),
+        4 | 5 => format!("\"{}\"", random.pick(&STRINGS)),
+        6 => {
+            let values: Vec<String> = (0..random.below(4)).map(|_| any_value(random, depth - 1)).collect();
+            format!("[{space}{}]", values.join(&format!("{space},")))
+        }
+        _ => {
+            let keys = ["a", "B", "é", "\\u00e9", "x y", "\\\"q\\\\", "b", "\\ud800"];
+            let members: Vec<String> = (0..random.below(6))
+                .map(|_| format!("\"{}\"{space}:{space}{}", random.pick(&keys), any_value(random, depth - 1)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+    }
+}
+
+/// A value that the type holds without loss, and how it reads back.
+fn fitting_value(random: &mut Random, data_type: &DataType) -> (String, String) {
+    let number = random.next().cast_signed();
+    let (sent, stored) = match data_type {
+        DataType::Boolean => (number % 2 == 0).to_string().into_both(),
+        DataType::Integer(IntWidth::I8) => (number % 128).to_string().into_both(),
+        DataType::Integer(IntWidth::I16) => (number % 32_768).to_string().into_both(),
+        DataType::Integer(IntWidth::I32) => (number % (1 << 31)).to_string().into_both(),
+        DataType::Integer(IntWidth::I64) => number.to_string().into_both(),
+        DataType::Number(FloatWidth::F64) => {
+            let value = f64::from_bits(random.next());
+            format!("{:e}", if value.is_finite() { value } else { 0.5 }).into_both()
+        }
+        DataType::Number(FloatWidth::F32) => format!("{}", number % (1 << 24)).into_both(),
+        DataType::Decimal { precision, scale } => {
+            let limit = 10_i128.pow(u32::from(*precision));
+            let value = (i128::from(number) * i128::from(random.next())) % limit;
+            let mut text = Vec::new();
+            crate::schema::coerce::write_decimal(value, *scale, &mut text);
+            String::from_utf8(text).unwrap().into_both()
+        }
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json => {
+            let text: String = (0..random.below(4))
+                .filter_map(|_| char::from_u32(u32::try_from(random.below(0x3000)).unwrap()))
+                .collect();
+            let sent = serde_json::to_string(&text).unwrap();
+            let stored =
+                if *data_type == DataType::Json { serde_json::to_string(&sent).unwrap() } else { sent.clone() };
+            (sent, stored)
+        }
+        DataType::Date => {
+            let mut text = vec![b'"'];
+            json::write_date(number.rem_euclid(3_652_059) - 719_162, &mut text);
+            text.push(b'"');
+            String::from_utf8(text).unwrap().into_both()
+        }
+        DataType::Timestamp { zoned } => {
+            let instant = crate::schema::coerce::Instant {
+                seconds: number.rem_euclid(315_537_897_600) - 62_135_596_800,
+                nanos: u32::try_from(random.below(1_000_000_000)).unwrap(),
+            };
+            let styles = [JsonTimestamps::Iso8601, JsonTimestamps::Sql];
+            let [sent, stored] = styles.map(|style| {
+                let mut text = Vec::new();
+                json::write_timestamp(instant, *zoned, style, &mut text);
+                String::from_utf8(text).unwrap()
+            });
+            (sent, stored)
+        }
+        DataType::Array(element) => {
+            let values: Vec<(String, String)> = (0..random.below(4)).map(|_| fitting_value(random, element)).collect();
+            let join = |part: fn(&(String, String)) -> &String| {
+                format!("[{}]", values.iter().map(part).cloned().collect::<Vec<_>>().join(","))
+            };
+            (join(|v| &v.0), join(|v| &v.1))
+        }
+        DataType::Struct(fields) => {
+            let members: Vec<(String, String)> = fields
+                .iter()
+                .filter_map(|field| {
+                    let (sent, stored) = fitting_value(random, &field.data_type);
+                    let source = serde_json::to_string(&field.source).unwrap();
+                    let name = serde_json::to_string(&field.name).unwrap();
+                    (random.below(5) > 0).then(|| (format!("{source}:{sent}"), format!("{name}:{stored}")))
+                })
+                .collect();
+            let join = |part: fn(&(String, String)) -> &String| {
+                format!("{{{}}}", members.iter().map(part).cloned().collect::<Vec<_>>().join(","))
+            };
+            (join(|v| &v.0), join(|v| &v.1))
+        }
+    };
+    (sent, stored)
+}
+
+trait IntoBoth {
+    fn into_both(self) -> (String, String);
+}
+
+impl IntoBoth for String {
+    fn into_both(self) -> (String, String) {
+        (self.clone(), self)
+    }
+}
+
+fn any_columns(random: &mut Random) -> Vec<Field> {
+    (0..1 + random.below(6)).map(|i| Field::plain(&format!("c{i}"), any_type(random, 3))).collect()
+}
+
+#[test]
+fn any_value_in_any_column_is_the_same_in_both_formats_or_a_change() {
+    for seed in 1..=600_u64 {
+        let random = &mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let columns = any_columns(random);
+        let records: Vec<String> = (0..random.below(20))
+            .map(|_| {
+                let members: Vec<String> =
+                    columns.iter().map(|field| format!("\"{}\":{}", field.name, any_value(random, 4))).collect();
+                format!("{{{}}}", members.join(","))
+            })
+            .collect();
+        let (lines, mut line_losses) = round_trip(options(columns.clone(), LINES), &records);
+        let (parquet, mut parquet_losses) = round_trip(options(columns.clone(), PARQUET), &records);
+        assert_eq!(lines, parquet, "seed {seed}: {records:?}");
+        let losses = line_losses.drain();
+        assert_eq!(losses, parquet_losses.drain(), "seed {seed}");
+        assert_eq!(line_losses.drain_undeclared(), parquet_losses.drain_undeclared(), "seed {seed}");
+        // A value that is gone is a counted one.
+        for (position, field) in columns.iter().enumerate() {
+            let sent = |record: &String| {
+                let value: serde_json::Value =
+                    serde_json::from_str(&record.replace("\\ud83d\"", "\"").replace("\\ud800", "")).unwrap_or_default();
+                value.get(&field.name).is_some_and(|value| !value.is_null())
+            };
+            let gone =
+                records.iter().zip(&lines).filter(|(record, row)| sent(record) && row[position].is_none()).count();
+            let counted: u64 = losses.iter().filter(|loss| loss.field == field.source).map(|loss| loss.count).sum();
+            assert!(counted >= gone as u64, "seed {seed}: {gone} of {} gone, {counted} counted", field.name);
+        }
+    }
+}
+
+#[test]
+fn a_value_that_fits_reads_back_as_it_was_and_is_no_change() {
+    for seed in 1..=600_u64 {
+        let random = &mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let columns = any_columns(random);
+        let (mut records, mut expected) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let values: Vec<_> = columns.iter().map(|field| fitting_value(random, &field.data_type)).collect();
+            let members: Vec<String> =
+                columns.iter().zip(&values).map(|(field, (sent, _))| format!("\"{}\":{sent}", field.name)).collect();
+            records.push(format!("{{{}}}", members.join(",")));
+            let stored =
+                columns.iter().zip(&values).map(|(field, (_, stored))| Some(of_json(stored, &field.data_type)));
+            expected.push(stored.collect::<Vec<_>>());
+        }
+        for format in [LINES, PARQUET] {
+            let (rows, mut losses) = round_trip(options(columns.clone(), format), &records);
+            assert_eq!(rows, expected, "seed {seed}, {format:?}: {records:?}");
+            assert_eq!(losses.drain(), [], "seed {seed}: {records:?}");
+            assert_eq!(losses.drain_undeclared(), None, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn mutated_records_are_read_or_refused_but_never_half_appended() {
+    let columns = any_columns(&mut Random(77));
+    for format in [LINES, PARQUET] {
+        let layout = Arc::new(Layout::new(options(columns.clone(), format)).unwrap());
+        let (mut encoder, mut losses) = (Encoder::new(Arc::clone(&layout)), Losses::default());
+        let random = &mut Random(4711);
+        let mut rows = 0;
+        for _ in 0..20_000 {
+            let members: Vec<String> =
+                columns.iter().map(|field| format!("\"{}\":{}", field.name, any_value(random, 4))).collect();
+            let mut bytes = format!("{{{}}}", members.join(",")).into_bytes();
+            for _ in 0..random.below(3) {
+                let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+                match random.below(3) {
+                    0 => bytes[at] = *random.pick(b"{}[]\",:\\u0e-tn \x01"),
+                    1 => bytes.truncate(at + 1),
+                    _ => bytes.insert(at, *random.pick(b"{}[]\",:\\u0e-tn \x01")),
+                }
+            }
+            let Ok(data) = String::from_utf8(bytes) else { continue };
+            let valid = serde_json::from_str::<&serde_json::value::RawValue>(&data).is_ok()
+                && data.trim_start().starts_with('{');
+            let appended = encoder.append(&Row { data: &data, emitted_at_ms: 0, source_changes: None }, &mut losses);
+            assert_eq!(appended.is_ok(), valid, "{data}");
+            rows += usize::from(valid);
+        }
+        assert!(rows > 1000);
+        assert_eq!(readback::read(&layout, encoder.finish().unwrap()).len(), rows);
+    }
+}
+
+#[test]
+fn types_survive_their_names() {
+    for seed in 1..=2000_u64 {
+        let random = &mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let text = hive::type_string(&any_type(random, 4));
+        let parsed = hive::parse(&text).map(|parsed| hive::type_string(&parsed));
+        assert_eq!(parsed.as_deref(), Some(text.as_str()), "seed {seed}");
+    }
+}

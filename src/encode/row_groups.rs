@@ -1,0 +1,199 @@
+//! Parquet: rows collect in column buffers, a full slice of them goes through the column writers of the open row
+//! group, and a full row group leaves.
+
+use std::sync::Arc;
+
+use ::parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use ::parquet::file::writer::SerializedFileWriter;
+use anyhow::Context as _;
+use arrow_schema::Schema;
+
+use super::as_u64;
+use super::column::Column;
+use super::layout::{Layout, ParquetLayout};
+use super::plan::Node;
+use super::walk::Walk;
+
+/// Rows of a slice.
+const SLICE_ROWS: usize = 8192;
+/// Bytes of record text after which a slice is encoded, and how much more it may be for each leaf column, so that wide
+/// rows do not come down to slices of a few.
+const SLICE_BYTES: usize = 1024 * 1024;
+const SLICE_BYTES_PER_LEAF: usize = 2 * 1024;
+const MAX_SLICE_BYTES: usize = 8 * 1024 * 1024;
+
+/// What an open column writer holds beside what it says it holds; measured.
+const WRITER_BYTES: u64 = 8 * 1024;
+/// What the footer keeps of a column in a row group; measured.
+const FOOTER_BYTES: u64 = 1024;
+
+/// The rows of one object.
+#[derive(Debug)]
+pub(super) struct RowGroups {
+    layout: Arc<Layout>,
+    columns: Vec<Column>,
+    /// Rows in the columns, and the bytes of their records.
+    rows: usize,
+    bytes: usize,
+    /// Bytes the columns hold, as of the last time they were asked.
+    column_bytes: u64,
+    /// Exists from the first encoded slice on.
+    file: Option<SerializedFileWriter<Vec<u8>>>,
+    /// The open row group.
+    writers: Vec<ArrowColumnWriter>,
+    /// What the open row group holds, and what it would be encoded.
+    open_memory: u64,
+    open_encoded: u64,
+    /// Record bytes that were encoded.
+    encoded_bytes: u64,
+    taken: u64,
+    footer_bytes: u64,
+}
+
+impl RowGroups {
+    pub(super) fn new(layout: Arc<Layout>) -> Self {
+        Self {
+            layout,
+            columns: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            column_bytes: 0,
+            file: None,
+            writers: Vec::new(),
+            open_memory: 0,
+            open_encoded: 0,
+            encoded_bytes: 0,
+            taken: 0,
+            footer_bytes: 0,
+        }
+    }
+
+    /// Makes room for a row of `bytes` bytes.
+    pub(super) fn begin(&mut self, bytes: usize) -> anyhow::Result<()> {
+        // Together they could pass what 32-bit offsets address.
+        if self.rows > 0 && self.bytes + bytes > 1 << 30 {
+            self.encode_slice()?;
+        }
+        if self.columns.is_empty() {
+            self.columns = self.layout.nodes().iter().map(Column::new).collect();
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    pub(super) fn append<'a>(&mut self, position: usize, node: &Node, raw: Option<&'a str>, walk: &mut Walk<'a, '_>) {
+        if let Some(column) = self.columns.get_mut(position) {
+            column.append(node, raw, self.layout.options().timestamps.parquet, walk);
+        }
+    }
+
+    pub(super) fn end(&mut self) -> anyhow::Result<()> {
+        self.rows += 1;
+        let slice_bytes = (self.parquet()?.leaves * SLICE_BYTES_PER_LEAF).clamp(SLICE_BYTES, MAX_SLICE_BYTES);
+        if self.rows >= SLICE_ROWS || self.bytes >= slice_bytes {
+            self.encode_slice()?;
+            if self.open_encoded >= self.layout.options().row_group_bytes {
+                self.close_row_group()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parquet(&self) -> anyhow::Result<&ParquetLayout> {
+        self.layout.parquet.as_ref().context("the layout is not Parquet's")
+    }
+
+    fn open_file(&mut self) -> anyhow::Result<()> {
+        if self.file.is_none() {
+            let parquet = self.parquet()?;
+            let (schema, properties) = (Arc::clone(&parquet.schema), Arc::clone(&parquet.properties));
+            self.file = Some(SerializedFileWriter::new(Vec::new(), schema, properties)?);
+        }
+        Ok(())
+    }
+
+    fn encode_slice(&mut self) -> anyhow::Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        self.open_file()?;
+        let layout = Arc::clone(&self.layout);
+        let parquet = layout.parquet.as_ref().context("the layout is not Parquet's")?;
+        if self.writers.is_empty()
+            && let Some(file) = &self.file
+        {
+            let factory = ArrowRowGroupWriterFactory::new(file, Arc::new(Schema::new(parquet.arrow.clone())));
+            self.writers = factory.create_column_writers(file.flushed_row_groups().len())?;
+        }
+        let mut writers = self.writers.iter_mut();
+        for (column, field) in self.columns.iter_mut().zip(&parquet.arrow) {
+            let array = column.take(field)?;
+            for leaf in compute_leaves(field, &array)? {
+                writers.next().context("a leaf has no writer")?.write(&leaf)?;
+            }
+        }
+        self.encoded_bytes += as_u64(self.bytes);
+        (self.rows, self.bytes, self.column_bytes) = (0, 0, 0);
+        self.open_memory = self.writers.iter().map(|writer| as_u64(writer.memory_size()) + WRITER_BYTES).sum();
+        self.open_encoded = self.writers.iter().map(|writer| as_u64(writer.get_estimated_total_bytes())).sum();
+        Ok(())
+    }
+
+    fn close_row_group(&mut self) -> anyhow::Result<()> {
+        let writers = std::mem::take(&mut self.writers);
+        (self.open_memory, self.open_encoded) = (0, 0);
+        if writers.is_empty() {
+            return Ok(());
+        }
+        self.footer_bytes += FOOTER_BYTES * as_u64(writers.len());
+        let file = self.file.as_mut().context("a row group has no file")?;
+        let mut group = file.next_row_group()?;
+        for writer in writers {
+            writer.close()?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        file.flush()?;
+        Ok(())
+    }
+
+    pub(super) fn compact(&mut self) -> anyhow::Result<()> {
+        self.encode_slice()?;
+        self.close_row_group()?;
+        self.columns = Vec::new();
+        if let Some(file) = &mut self.file {
+            file.inner_mut().shrink_to_fit();
+        }
+        Ok(())
+    }
+
+    pub(super) fn memory(&self) -> u64 {
+        let columns: usize = self.columns.iter().map(Column::memory).sum();
+        let output = self.file.as_ref().map_or(0, |file| file.inner().capacity() + 8 * 1024);
+        as_u64(columns + output) + self.open_memory + self.footer_bytes
+    }
+
+    pub(super) fn encoded(&self) -> u64 {
+        let written = self.taken + as_u64(self.output_len()) + self.open_encoded;
+        let waiting = as_u64(self.bytes);
+        // What waits will shrink as what came before it did; at first, as JSON mostly does.
+        written + if self.encoded_bytes == 0 { waiting / 4 } else { waiting * written / self.encoded_bytes }
+    }
+
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        let output = self.file.as_mut().map(|file| std::mem::take(file.inner_mut())).unwrap_or_default();
+        self.taken += as_u64(output.len());
+        output
+    }
+
+    pub(super) fn output_len(&self) -> usize {
+        self.file.as_ref().map_or(0, |file| file.inner().len())
+    }
+
+    pub(super) fn finish(mut self) -> anyhow::Result<Vec<u8>> {
+        self.encode_slice()?;
+        self.close_row_group()?;
+        self.open_file()?;
+        let file = self.file.take().context("the file is open")?;
+        file.into_inner().context("writing the footer")
+    }
+}

@@ -1,0 +1,89 @@
+//! What a walk over one record needs beside the values.
+
+use std::sync::Arc;
+
+use super::losses::Losses;
+use super::plan::{Lookup, Node};
+use crate::schema::coerce::{Change, ChangeKind, Problem};
+use crate::schema::text::{self, Kind, Members};
+
+/// The state of a walk over one record, whose text lives for `'a`.
+#[derive(Debug)]
+pub(super) struct Walk<'a, 'l> {
+    losses: &'l mut Losses,
+    /// The changes of this record, where its metadata will say them.
+    changes: Option<Vec<(Arc<str>, ChangeKind, &'static str)>>,
+    /// The members of the structs that are being walked, outermost first.
+    members: Vec<Option<&'a str>>,
+}
+
+impl<'a, 'l> Walk<'a, 'l> {
+    pub(super) fn new(losses: &'l mut Losses, keep_changes: bool) -> Self {
+        Self { losses, changes: keep_changes.then(Vec::new), members: Vec::new() }
+    }
+
+    /// Notes that a value became NULL.
+    #[cold]
+    pub(super) fn nulled(&mut self, node: &Node, problem: Problem) {
+        self.note(node, ChangeKind::Nulled, problem.reason());
+    }
+
+    /// Notes that only part of a value was kept, if so.
+    pub(super) fn cut(&mut self, node: &Node, reason: Option<&'static str>) {
+        if let Some(reason) = reason {
+            self.note(node, ChangeKind::Truncated, reason);
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, node: &Node, change: ChangeKind, reason: &'static str) {
+        self.losses.count(&node.path, change, reason);
+        if let Some(changes) = &mut self.changes {
+            // A record says once what happened to many values of an array.
+            let said = |known: &(Arc<str>, ChangeKind, &'static str)| {
+                Arc::ptr_eq(&known.0, &node.path) && known.1 == change && known.2 == reason
+            };
+            if !node.repeated || !changes.iter().any(said) {
+                changes.push((Arc::clone(&node.path), change, reason));
+            }
+        }
+    }
+
+    /// Opens an object: its members by the lookup's positions, from the returned mark on. The last one of a repeated
+    /// key counts.
+    pub(super) fn open(&mut self, node: &Node, lookup: &Lookup, raw: &'a str) -> usize {
+        let mark = self.members.len();
+        self.members.resize(mark + lookup.len(), None);
+        let mut next = 0;
+        for (key, value) in Members::new(raw) {
+            let position = if lookup.is_at(next, key) { Some(next) } else { lookup.find(key) };
+            match position.and_then(|position| self.members.get_mut(mark + position)) {
+                Some(slot) => *slot = Some(value),
+                None => self.losses.undeclared(&node.path, key),
+            }
+            next = position.map_or(next, |position| position + 1);
+        }
+        mark
+    }
+
+    /// A member of an opened object.
+    pub(super) fn member(&self, mark: usize, position: usize) -> Option<&'a str> {
+        self.members.get(mark + position).copied().flatten()
+    }
+
+    /// Closes the object that was opened last.
+    pub(super) fn close(&mut self, mark: usize) {
+        self.members.truncate(mark);
+    }
+
+    /// The changes noted, ready to be told.
+    pub(super) fn into_changes(self) -> Vec<Change> {
+        let changes = self.changes.unwrap_or_default();
+        changes.into_iter().map(|(field, change, reason)| Change { field: field.to_string(), change, reason }).collect()
+    }
+}
+
+/// The text of a value that is not null.
+pub(super) fn present(raw: Option<&str>) -> Option<&str> {
+    raw.filter(|raw| text::kind(raw) != Kind::Null)
+}

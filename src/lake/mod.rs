@@ -1,0 +1,389 @@
+//! Tables: what they are, how a checkpoint becomes visible in them, and the only source of receipts.
+//!
+//! [`Lake::prepare`] decides everything before the first record; [`Lake::commit`] publishes the sealed objects of a
+//! checkpoint, registers them and answers with receipts for exactly what is committed.
+
+mod area;
+mod definition;
+mod external;
+mod glue;
+mod governed;
+mod prepare;
+mod probe;
+mod sweep;
+mod table;
+mod transaction;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::aws::{Aws, Patience};
+use crate::claim::{Claim, CompleteStream, Receipt, StreamIndex};
+use crate::failure::{AtStream, Failure};
+use crate::stage::{Published, Sealed};
+
+pub use prepare::{Identity, Target};
+pub use probe::{has_database, probe_tag, probe_transaction};
+pub use sweep::Sweep;
+
+use table::{Kind, Location, Mode, Plan};
+
+/// Characters of a process token.
+const TOKEN_CHARS: usize = 16;
+/// Tables worked on at one time.
+const CONCURRENT_TABLES: usize = 16;
+/// Objects published at one time.
+const CONCURRENT_OBJECTS: usize = 32;
+
+/// Says that a commit returned. Only the lake can make one, so only the lake can make receipts the ledger takes.
+///
+/// ```compile_fail
+/// // A receipt cannot be forged outside the lake.
+/// let proof = destination_aws_datalake::lake::Committed(());
+/// ```
+#[derive(Debug)]
+pub struct Committed(());
+
+/// An object that S3 has published, on its way into a table.
+#[derive(Clone, Debug)]
+struct Staged {
+    object: Published,
+    partition: Vec<String>,
+}
+
+/// A sealed object with the records it carries.
+#[derive(Debug)]
+pub struct Batch {
+    /// The stream.
+    pub stream: StreamIndex,
+    /// Values of the partition keys, in order; empty without partitions.
+    pub partition: Vec<String>,
+    /// The object.
+    pub object: Sealed,
+    /// Its records.
+    pub claim: Claim,
+}
+
+/// Everything since the last checkpoint.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    /// Sealed objects of all streams.
+    pub batches: Vec<Batch>,
+    /// Streams that are complete and whose tables are to show it.
+    pub complete: Vec<CompleteStream>,
+}
+
+/// The terms of one commit.
+pub struct Watch {
+    /// When to give up.
+    pub deadline: Instant,
+    /// Set when the process shall end: a commit that has published nothing yet is then not begun.
+    pub stop: watch::Receiver<bool>,
+    /// Whether somebody still reads our output.
+    pub heard: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Set once the first object of this commit is published.
+    pub published: Arc<AtomicBool>,
+    /// Whether tables may not be committed apart from each other (GLOBAL and LEGACY states).
+    pub indivisible: bool,
+}
+
+impl Watch {
+    fn is_heard(&self) -> bool {
+        (self.heard)()
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// What a commit did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// For everything that is committed.
+    pub receipts: Vec<Receipt<Committed>>,
+    /// Streams whose table now shows the generation they brought.
+    pub switched: Vec<StreamIndex>,
+    /// What went wrong, the cause first.
+    pub failures: Vec<anyhow::Error>,
+    /// Objects that were not published, to be undone.
+    pub unpublished: Vec<Sealed>,
+}
+
+/// A stream's table during the sync.
+#[derive(Debug)]
+struct LakeTable {
+    plan: Plan,
+    /// Table and columns are as this sync needs them.
+    ready: bool,
+    /// Partitions known to exist.
+    partitions: HashSet<Vec<String>>,
+    /// What a truncating stream has published so far.
+    area_objects: Vec<Staged>,
+    area_claims: Vec<Claim>,
+}
+
+/// One table's part of a commit.
+#[derive(Debug)]
+struct Work<'t> {
+    index: StreamIndex,
+    table: &'t mut LakeTable,
+    batches: Vec<Batch>,
+    staged: Vec<Staged>,
+    claims: Vec<Claim>,
+    switch: bool,
+    error: Option<anyhow::Error>,
+    leftovers: Vec<Location>,
+}
+
+impl Work<'_> {
+    fn is_governed(&self) -> bool {
+        self.table.plan.kind == Kind::Governed
+    }
+
+    fn appends(&self) -> bool {
+        matches!(self.table.plan.mode, Mode::Append)
+    }
+
+    fn fail(&mut self, error: anyhow::Error) {
+        self.error.get_or_insert(error);
+    }
+}
+
+/// All tables of a sync.
+#[derive(Debug)]
+pub struct Lake {
+    aws: Aws,
+    tables: Vec<LakeTable>,
+    /// Replaced locations that may be deleted once the states are out.
+    leftovers: Vec<Location>,
+}
+
+impl Lake {
+    /// Publishes and registers a checkpoint. Nothing here is ever done twice: what fails is in the outcome.
+    pub async fn commit(&mut self, checkpoint: Checkpoint, watch: &Watch) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut work = share_out(&mut self.tables, checkpoint);
+        make_ready(&self.aws, &mut work, watch).await;
+        let blocked = watch.is_stopped() || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
+        if blocked {
+            outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
+        } else {
+            publish(&mut work, watch, &mut outcome).await;
+            register_governed(&self.aws, &mut work, watch).await;
+            switch_external(&self.aws, &mut work, watch).await;
+            for work in &mut work {
+                settle(work, &mut outcome);
+                self.leftovers.append(&mut work.leftovers);
+            }
+        }
+        for work in work {
+            if let Some(error) = work.error {
+                outcome.failures.push(AtStream::wrap(work.table.plan.stream.clone(), error));
+            }
+        }
+        // A cause says more than what followed from it.
+        outcome.failures.sort_by_key(|error| is_consequence(error));
+        outcome
+    }
+
+    /// Deletes what switches of this sync have set free. Called when the states are out; what cannot be deleted is a
+    /// warning.
+    pub async fn clean_up(&mut self) -> Vec<String> {
+        let leftovers = std::mem::take(&mut self.leftovers);
+        sweep::delete_leftovers(&self.aws, &self.tables, leftovers).await
+    }
+}
+
+fn is_consequence(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<Consequence>().is_some())
+}
+
+/// Marks errors that only follow from another table's error.
+#[derive(Debug)]
+struct Consequence;
+
+impl std::fmt::Display for Consequence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nothing was committed, since another table could not be")
+    }
+}
+
+impl std::error::Error for Consequence {}
+
+fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> {
+    let mut batches: Vec<Vec<Batch>> = tables.iter().map(|_| Vec::new()).collect();
+    for batch in checkpoint.batches {
+        batches[batch.stream.0].push(batch);
+    }
+    let complete: HashSet<StreamIndex> = checkpoint.complete.iter().map(CompleteStream::stream).collect();
+    let mut work = Vec::new();
+    for (index, (table, batches)) in tables.iter_mut().zip(batches).enumerate() {
+        let index = StreamIndex(index);
+        let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete.contains(&index);
+        if !batches.is_empty() || switch {
+            work.push(Work {
+                index,
+                table,
+                batches,
+                staged: Vec::new(),
+                claims: Vec::new(),
+                switch,
+                error: None,
+                leftovers: Vec::new(),
+            });
+        }
+    }
+    work
+}
+
+/// Columns and partitions of plain tables come before the objects that need them.
+async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
+    let appending = work.iter_mut().filter(|w| !w.is_governed() && w.appends() && !w.batches.is_empty());
+    stream::iter(appending.collect::<Vec<_>>())
+        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
+            let partitions: HashSet<Vec<String>> =
+                work.batches.iter().map(|b| b.partition.clone()).filter(|values| !values.is_empty()).collect();
+            if let Err(error) = external::make_ready(aws, work.table, partitions.into_iter().collect(), watch).await {
+                work.fail(error);
+            }
+        })
+        .await;
+}
+
+/// Makes the objects exist. Those of governed tables and areas stay invisible; those of plain tables are visible now.
+async fn publish(work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
+    let patience = Patience::until(watch.deadline);
+    let mut batches = Vec::new();
+    for (place, work) in work.iter_mut().enumerate() {
+        for batch in work.batches.drain(..) {
+            if work.error.is_some() {
+                outcome.unpublished.push(batch.object);
+            } else {
+                batches.push((place, batch));
+            }
+        }
+    }
+    if !batches.is_empty() {
+        watch.published.store(true, Ordering::Release);
+    }
+    let publishing: Vec<_> = batches
+        .into_iter()
+        .map(|(place, batch)| async move {
+            let Batch { partition, object, claim, .. } = batch;
+            (place, object.publish(&patience).await.map(|object| Staged { object, partition }), claim)
+        })
+        .collect();
+    let published: Vec<_> = stream::iter(publishing).buffer_unordered(CONCURRENT_OBJECTS).collect().await;
+    for (place, result, claim) in published {
+        match result {
+            Ok(staged) => {
+                work[place].staged.push(staged);
+                work[place].claims.push(claim);
+            }
+            Err(error) => work[place].fail(error),
+        }
+    }
+    for work in work.iter_mut().filter(|w| !w.appends()) {
+        work.table.area_objects.append(&mut work.staged);
+        work.table.area_claims.append(&mut work.claims);
+    }
+}
+
+async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
+    let failed = work.iter().any(|w| w.error.is_some());
+    if watch.indivisible && failed {
+        for work in work.iter_mut().filter(|w| w.is_governed()) {
+            work.fail(follows());
+        }
+        return;
+    }
+    let mut members: Vec<&mut Work<'_>> = work
+        .iter_mut()
+        .filter(|w| w.is_governed() && w.error.is_none() && (w.switch || (w.appends() && !w.staged.is_empty())))
+        .collect();
+    if members.is_empty() {
+        return;
+    }
+    let results = governed::commit(aws, &members, watch).await;
+    for (work, result) in members.iter_mut().zip(results) {
+        match result {
+            Ok(()) => work.table.ready = true,
+            Err(error) => work.fail(error),
+        }
+    }
+}
+
+fn follows() -> anyhow::Error {
+    Failure::because(
+        crate::failure::FailureKind::Transient,
+        "nothing was committed, since another table could not be",
+        anyhow::Error::new(Consequence),
+    )
+}
+
+async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
+    let switching = work.iter_mut().filter(|w| !w.is_governed() && w.switch && w.error.is_none());
+    stream::iter(switching.collect::<Vec<_>>())
+        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
+            match external::switch(aws, &work.table.plan, watch).await {
+                Ok(leftovers) => work.leftovers = leftovers,
+                Err(error) => work.fail(error),
+            }
+        })
+        .await;
+}
+
+/// Receipts for what is committed: nothing else may be told to the platform.
+fn settle(work: &mut Work<'_>, outcome: &mut Outcome) {
+    let committed = Committed(());
+    if work.appends() {
+        // A plain table shows what is published, whatever happened to the table's other objects.
+        if work.error.is_none() || !work.is_governed() {
+            outcome.receipts.extend(work.claims.drain(..).map(|claim| claim.settle(&committed)));
+        }
+    } else if work.switch && work.error.is_none() {
+        let table = &mut *work.table;
+        outcome.receipts.extend(table.area_claims.drain(..).map(|claim| claim.settle(&committed)));
+        outcome.switched.push(work.index);
+        table.area_objects.clear();
+        table.show_area();
+    }
+}
+
+impl LakeTable {
+    /// The area is the table now; what still comes is appended to it.
+    fn show_area(&mut self) {
+        if let Mode::Replace { area, .. } = std::mem::replace(&mut self.plan.mode, Mode::Append)
+            && self.plan.kind == Kind::External
+        {
+            self.plan.location = area.location().clone();
+        }
+        self.plan.exists = true;
+        self.plan.added.clear();
+        self.ready = true;
+    }
+}
+
+/// A switch is conditional: if another attempt has switched the table to this generation since we started, both hold
+/// everything, and one is enough.
+fn still_ours(plan: &Plan, generation: Option<i64>, recorded: Option<i64>) -> anyhow::Result<()> {
+    if generation.is_some() && recorded == generation && plan.recorded_generation != generation {
+        return Err(Failure::transient(format!(
+            "another attempt has switched {} to this generation meanwhile; its rows are complete",
+            plan.name
+        )));
+    }
+    Ok(())
+}

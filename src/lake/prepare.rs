@@ -1,0 +1,186 @@
+//! Before the first record: databases exist and carry their tag, and every stream knows its table.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use aws_sdk_lakeformation::types::{DatabaseResource, LfTagPair, Resource};
+use futures_util::stream::{self, StreamExt as _};
+
+use super::glue::{Catalog, TableName};
+use super::table::{self, Kind, Mode, Plan, parameter};
+use super::{CONCURRENT_TABLES, Lake, LakeTable, glue};
+use crate::aws::{Aws, Doubt, Operation, Patience};
+use crate::config::{Config, DefaultTag};
+use crate::encode::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, TimestampStyle};
+use crate::failure::{AtStream, Failure};
+use crate::protocol::ConfiguredStream;
+use crate::schema::partition::PartitionBy;
+
+/// Who writes: told to every table and object.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// 16 hexadecimal digits, new for every process.
+    pub token: String,
+    /// Our version.
+    pub version: &'static str,
+}
+
+/// What a stream's writer has to know of its table.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// How objects look.
+    pub layout: Arc<Layout>,
+    /// How rows are shared out over partitions.
+    pub partition_by: Option<PartitionBy>,
+    /// The bucket.
+    pub bucket: String,
+    /// Key prefix of the objects, with a slash at its end: the table's location, or the area.
+    pub folder: String,
+    /// The objects' ending.
+    pub extension: &'static str,
+    /// Whether the rows replace those in the table, at the end of the stream.
+    pub replaces: bool,
+    /// What the user should hear.
+    pub warnings: Vec<String>,
+}
+
+impl Lake {
+    /// Reads and decides everything that has to be known before the first record.
+    ///
+    /// # Errors
+    /// What the catalog refuses, and tables that cannot take their stream.
+    pub async fn prepare(
+        aws: &Aws,
+        config: &Config,
+        streams: &[ConfiguredStream],
+        identity: &Identity,
+    ) -> anyhow::Result<(Self, Vec<Target>)> {
+        let patience = Patience::standard();
+        let catalog = Catalog::new(aws, &patience);
+        let names = table::names(config, streams);
+        let databases: BTreeSet<&str> = names.iter().map(|name| name.database.as_str()).collect();
+        for database in databases {
+            catalog.ensure_database(database).await.with_context(|| format!("preparing database {database}"))?;
+            if let Some(tag) = &config.default_tag {
+                tag_database(aws, database, tag).await?;
+            }
+        }
+        let planning: Vec<_> = streams
+            .iter()
+            .zip(names)
+            .map(|(stream, name)| async move {
+                plan(aws, config, stream, name, identity)
+                    .await
+                    .map_err(|error| AtStream::wrap(stream.stream.clone(), error))
+            })
+            .collect();
+        let plans: Vec<anyhow::Result<Plan>> = stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
+        let mut tables = Vec::with_capacity(plans.len());
+        let mut targets = Vec::with_capacity(plans.len());
+        for (plan, stream) in plans.into_iter().zip(streams) {
+            let plan = plan?;
+            targets.push(target(config, stream, &plan, identity)?);
+            tables.push(LakeTable {
+                ready: plan.exists && plan.added.is_empty(),
+                plan,
+                partitions: HashSet::new(),
+                area_objects: Vec::new(),
+                area_claims: Vec::new(),
+            });
+        }
+        Ok((Self { aws: aws.clone(), tables, leftovers: Vec::new() }, targets))
+    }
+}
+
+async fn plan(
+    aws: &Aws,
+    config: &Config,
+    stream: &ConfiguredStream,
+    name: TableName,
+    identity: &Identity,
+) -> anyhow::Result<Plan> {
+    let patience = Patience::standard();
+    let existing = Catalog::new(aws, &patience).table(&name).await?;
+    if let Some(table) = &existing
+        && let Some(mark) = glue::parameter(table, parameter::SWITCHING)
+    {
+        return Err(Failure::config(format!(
+            "{name} is being switched ({mark}), which this version cannot finish: use a version that replaces \
+             partitioned plain tables"
+        )));
+    }
+    table::plan(config, stream, name, existing.as_ref(), &identity.token)
+}
+
+fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Identity) -> anyhow::Result<Target> {
+    let mut key_value_metadata = vec![("destination-aws-datalake.version".to_owned(), identity.version.to_owned())];
+    if let Some(sync_id) = stream.sync_id {
+        key_value_metadata.push(("airbyte.sync_id".to_owned(), sync_id.to_string()));
+    }
+    let metadata = (!plan.metadata.is_empty()).then(|| MetadataColumns {
+        sync_id: stream.sync_id,
+        generation_id: stream.generation_id,
+        columns: plan.metadata.clone(),
+    });
+    let json = if plan.json_epoch_millis { JsonTimestamps::EpochMillis } else { JsonTimestamps::Sql };
+    let layout = Layout::new(LayoutOptions {
+        columns: plan.columns.clone(),
+        file_format: plan.file_format,
+        metadata,
+        timestamps: TimestampStyle { json, ..TimestampStyle::default() },
+        row_group_bytes: config.row_group_bytes,
+        key_value_metadata,
+    })?;
+    let (location, replaces) = match &plan.mode {
+        Mode::Append => (&plan.location, false),
+        Mode::Replace { area, .. } => (area.location(), true),
+    };
+    // The root of a bucket is a location too.
+    let folder = if location.folder.is_empty() { String::new() } else { format!("{}/", location.folder) };
+    Ok(Target {
+        layout: Arc::new(layout),
+        partition_by: plan.partition_by.clone(),
+        bucket: location.bucket.clone(),
+        folder,
+        extension: plan.file_format.extension(),
+        replaces,
+        warnings: plan.warnings.clone(),
+    })
+}
+
+/// Puts the tag on a database. Doing so twice is harmless; a refusal hides in `Failures[]` of a successful answer.
+async fn tag_database(aws: &Aws, database: &str, tag: &DefaultTag) -> anyhow::Result<()> {
+    let odd = |error: aws_sdk_lakeformation::error::BuildError| Failure::system(error.to_string());
+    let resource = DatabaseResource::builder().name(database).build().map_err(odd)?;
+    let pair = LfTagPair::builder().tag_key(&tag.key).set_tag_values(Some(tag.values.clone())).build().map_err(odd)?;
+    let operation = Operation { service: "lakeformation", name: "AddLFTagsToResource" };
+    let answer = Patience::standard()
+        .run(Doubt::Repeat, || async {
+            let request = aws
+                .lakeformation
+                .add_lf_tags_to_resource()
+                .resource(Resource::builder().database(resource.clone()).build())
+                .lf_tags(pair.clone());
+            aws.call(operation, database, request.send()).await
+        })
+        .await
+        .with_context(|| format!("tagging database {database}"))?;
+    let Some(failure) = answer.failures().first() else { return Ok(()) };
+    let error = failure.error();
+    let code = error.and_then(|e| e.error_code()).unwrap_or("an unnamed error");
+    let text = error.and_then(|e| e.error_message()).unwrap_or_default();
+    Err(Failure::config(format!(
+        "the tag {} could not be put on database {database}: {code} ({text}); create the tag with these values and \
+         grant ASSOCIATE on it, or remove lakeformation_database_default_tag_key",
+        tag.key
+    )))
+}
+
+impl Lake {
+    /// Whether any table is governed.
+    #[must_use]
+    pub fn has_governed(&self) -> bool {
+        self.tables.iter().any(|table| table.plan.kind == Kind::Governed)
+    }
+}

@@ -1,0 +1,433 @@
+//! What each stream's table is to be, decided before its first record from the catalog, the configuration and the
+//! table that exists.
+
+use std::collections::HashMap;
+
+use aws_sdk_glue::types::Table;
+
+use super::area::Area;
+use super::definition;
+use super::glue::{self, TableName};
+use crate::config::{Config, FileFormat, Partitioning, TableFormat};
+use crate::failure::{Failure, StreamName};
+use crate::protocol::{ConfiguredStream, Truncation};
+use crate::schema::partition::{DatePart, PartitionBy};
+use crate::schema::{self, DataType, Field, SchemaOptions};
+
+/// The table parameters that are ours.
+pub(super) mod parameter {
+    /// The generation that the table shows.
+    pub(in crate::lake) const GENERATION: &str = "airbyte.generation_id";
+    /// The sync that switched the table to it.
+    pub(in crate::lake) const SYNC: &str = "airbyte.sync_id";
+    /// The location that the last switch replaced.
+    pub(in crate::lake) const PREVIOUS_LOCATION: &str = "airbyte.previous_location";
+    /// The sync of that switch.
+    pub(in crate::lake) const PREVIOUS_SYNC: &str = "airbyte.previous_sync_id";
+    /// The stream's name as the source spells it.
+    pub(in crate::lake) const STREAM: &str = "airbyte.stream";
+    /// How timestamps are written in JSON Lines: `sql`; without it the table is the incumbent's: epoch milliseconds.
+    pub(in crate::lake) const JSON_TIMESTAMPS: &str = "airbyte.json_timestamps";
+    /// A switch of a partitioned table that has begun.
+    pub(in crate::lake) const SWITCHING: &str = "airbyte.switching";
+}
+
+/// What registers the table's objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The manifest of a Lake Formation governed table.
+    Governed,
+    /// The location itself.
+    External,
+}
+
+/// A folder in S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) bucket: String,
+    /// Key prefix without a slash at its end.
+    pub(crate) folder: String,
+}
+
+impl Location {
+    /// Reads `s3://bucket/folder/`, also with the old spellings of the scheme.
+    pub(crate) fn parse(uri: &str) -> Option<Self> {
+        let (scheme, rest) = uri.split_once("://")?;
+        if !matches!(scheme, "s3" | "s3a" | "s3n") {
+            return None;
+        }
+        let (bucket, folder) = rest.split_once('/').unwrap_or((rest, ""));
+        Some(Self { bucket: bucket.to_owned(), folder: folder.trim_end_matches('/').to_owned() })
+    }
+
+    /// The URI with a slash at its end, as Glue's locations are written.
+    pub(crate) fn uri(&self) -> String {
+        format!("s3://{}/{}/", self.bucket, self.folder)
+    }
+
+    /// Whether `other` is this folder, lies in it, or holds it.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (a, b) = (format!("{}/", self.folder), format!("{}/", other.folder));
+        self.bucket == other.bucket && (a.starts_with(&b) || b.starts_with(&a))
+    }
+}
+
+/// What happens with the rows the table has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They stay.
+    Append,
+    /// They are replaced at the end of the stream by what the area holds.
+    Replace {
+        /// The generation to record; none for syncs without generations.
+        generation: Option<i64>,
+        /// Where the new rows wait.
+        area: Area,
+    },
+}
+
+/// A stream's table.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) stream: StreamName,
+    pub(crate) name: TableName,
+    pub(crate) kind: Kind,
+    /// Where the table is, or where a new one would be.
+    pub(crate) location: Location,
+    /// The stream's columns that are written, in the table's types.
+    pub(crate) columns: Vec<Field>,
+    /// The metadata columns; empty where they are off.
+    pub(crate) metadata: Vec<Field>,
+    /// Columns that the table lacks.
+    pub(crate) added: Vec<Field>,
+    pub(crate) partition_by: Option<PartitionBy>,
+    pub(crate) file_format: FileFormat,
+    /// Whether JSON Lines carry timestamps as epoch milliseconds, as the incumbent's objects do.
+    pub(crate) json_epoch_millis: bool,
+    pub(crate) exists: bool,
+    /// The generation the table showed when the sync began.
+    pub(crate) recorded_generation: Option<i64>,
+    pub(crate) sync_id: Option<i64>,
+    pub(crate) mode: Mode,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// All columns of the table that we write, in order.
+    pub(crate) fn all_columns(&self) -> impl Iterator<Item = &Field> {
+        self.columns.iter().chain(&self.metadata)
+    }
+}
+
+/// Gives each stream its database and table. Names that meet are told apart in the same way in every sync.
+pub(crate) fn names(config: &Config, streams: &[ConfiguredStream]) -> Vec<TableName> {
+    let databases: Vec<String> = streams
+        .iter()
+        .map(|s| schema::names::identifier(s.stream.namespace.as_deref().unwrap_or(&config.database)))
+        .collect();
+    let mut tables = vec![String::new(); streams.len()];
+    let mut by_database: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, database) in databases.iter().enumerate() {
+        by_database.entry(database).or_default().push(index);
+    }
+    for members in by_database.values() {
+        let originals: Vec<&str> = members
+            .iter()
+            .map(|&i| streams[i].destination_object_name.as_deref().unwrap_or(&streams[i].stream.name))
+            .collect();
+        // Two namespaces that become one database may hold streams of one name: then the namespace tells them apart.
+        let twice = |name: &str| originals.iter().filter(|other| **other == name).count() > 1;
+        let spelled: Vec<String> = members
+            .iter()
+            .zip(&originals)
+            .map(|(&i, original)| match &streams[i].stream.namespace {
+                Some(namespace) if twice(original) => format!("{original}_{namespace}"),
+                _ => (*original).to_owned(),
+            })
+            .collect();
+        let distinct = schema::names::distinct(spelled.iter().map(String::as_str));
+        for (&index, table) in members.iter().zip(distinct) {
+            tables[index] = table;
+        }
+    }
+    databases.into_iter().zip(tables).map(|(database, table)| TableName { database, table }).collect()
+}
+
+/// Decides everything about one stream's table.
+///
+/// # Errors
+/// A `config_error` where the table that exists cannot take the stream.
+pub(crate) fn plan(
+    config: &Config,
+    stream: &ConfiguredStream,
+    name: TableName,
+    existing: Option<&Table>,
+    token: &str,
+) -> anyhow::Result<Plan> {
+    let mut warnings = Vec::new();
+    let kind = kind(config, &name, existing, &mut warnings)?;
+    let metadata_columns = config.metadata_columns.unwrap_or(false);
+    let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
+    let fields = schema::columns(&stream.json_schema, &options);
+    let metadata = if metadata_columns { schema::metadata_columns() } else { Vec::new() };
+    let partition_by = partitioning(config, stream, &fields, &mut warnings);
+    let recorded_generation = existing.and_then(|t| glue::parameter(t, parameter::GENERATION)?.parse().ok());
+    let location = match existing {
+        Some(table) => location_of(&name, table)?,
+        None => new_location(config, stream, &name),
+    };
+    let mode = mode(stream, &name, existing, recorded_generation, kind, &location, token)?;
+    let mut plan = Plan {
+        stream: stream.stream.clone(),
+        kind,
+        location,
+        columns: fields,
+        metadata,
+        added: Vec::new(),
+        partition_by,
+        file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
+        json_epoch_millis: false,
+        exists: existing.is_some(),
+        recorded_generation,
+        sync_id: stream.sync_id,
+        mode,
+        warnings,
+        name,
+    };
+    if let Some(table) = existing {
+        continue_table(config, &mut plan, table)?;
+    }
+    if kind == Kind::External && plan.partition_by.is_some() && matches!(plan.mode, Mode::Replace { .. }) {
+        return Err(Failure::config(format!(
+            "{} is a partitioned plain table, and replacing those is not available yet: choose NO PARTITIONING, sync \
+             mode append, or governed tables",
+            plan.name
+        )));
+    }
+    Ok(plan)
+}
+
+/// What a table that exists demands.
+fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Result<()> {
+    let name = plan.name.clone();
+    same_partition_keys(&name, table, plan.partition_by.as_ref())?;
+    let replaces = matches!(plan.mode, Mode::Replace { .. });
+    let own = definition::file_format(table);
+    match (config.file_format, own) {
+        (None, Some(own)) => plan.file_format = own,
+        (None, None) if !replaces => {
+            return Err(Failure::config(format!(
+                "{name} exists in a file format other than JSON Lines and Parquet: give the stream another name, or \
+                 drop the table"
+            )));
+        }
+        (Some(wanted), own) if !replaces => {
+            let same = match (wanted, own) {
+                (FileFormat::Jsonl { .. }, Some(FileFormat::Jsonl { .. }))
+                | (FileFormat::Parquet(_), Some(FileFormat::Parquet(_))) => true,
+                _ => false,
+            };
+            if !same {
+                return Err(Failure::config(format!(
+                    "{name} holds {}, but format says {}: leave format out to continue the table as it is, or replace \
+                     the table with a full refresh (overwrite)",
+                    own.map_or("another file format", words),
+                    words(wanted)
+                )));
+            }
+        }
+        _ => {}
+    }
+    if replaces {
+        if let Some(key) = definition::projection(table) {
+            return Err(Failure::config(format!(
+                "{name} uses partition projection ({key}), which no switch can honour: remove the parameter, or use \
+                 sync mode append"
+            )));
+        }
+        return Ok(());
+    }
+    plan.json_epoch_millis = glue::parameter(table, parameter::JSON_TIMESTAMPS).is_none();
+    let own = plan.columns.len();
+    let wanted: Vec<Field> = plan.all_columns().cloned().collect();
+    let merged = schema::merge::merge(&definition::columns(table), &wanted).map_err(|error| {
+        Failure::config(format!(
+            "{name}: column {} is {} in the table but {} in the stream: replace the table with a full refresh \
+             (overwrite), or give the stream another name",
+            error.column, error.table_type, error.stream_type
+        ))
+    })?;
+    plan.columns = merged.columns;
+    plan.metadata = plan.columns.split_off(own.min(plan.columns.len()));
+    plan.added = merged.added;
+    if !merged.dropped_nested.is_empty() {
+        plan.warnings.push(format!(
+            "{name}: nested fields that the table's type does not have are left out: {}",
+            merged.dropped_nested.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn words(format: FileFormat) -> &'static str {
+    match format {
+        FileFormat::Jsonl { .. } => "JSON Lines",
+        FileFormat::Parquet(_) => "Parquet",
+    }
+}
+
+fn kind(
+    config: &Config,
+    name: &TableName,
+    existing: Option<&Table>,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Kind> {
+    let wanted = match config.table_format {
+        TableFormat::Governed => Kind::Governed,
+        TableFormat::External => Kind::External,
+        TableFormat::Iceberg => return Err(Failure::config("table_format ICEBERG is not available in this version")),
+    };
+    let Some(table) = existing else { return Ok(wanted) };
+    let foreign = definition::foreign_kind(table);
+    if let Some(foreign) = foreign {
+        return Err(Failure::config(format!(
+            "{name} exists as {foreign}, which is never converted: give the stream another name, or drop the table"
+        )));
+    }
+    let found = if table.table_type().is_some_and(|t| t.eq_ignore_ascii_case("GOVERNED")) {
+        Kind::Governed
+    } else {
+        Kind::External
+    };
+    match (wanted, found) {
+        (Kind::Governed, Kind::External) if !config.table_format_explicit => {
+            warnings.push(format!(
+                "{name} is a plain table and is continued as one, although lakeformation_governed_tables is true"
+            ));
+            Ok(Kind::External)
+        }
+        (Kind::Governed, Kind::External) => Err(Failure::config(format!(
+            "{name} exists as a plain table, which is never converted into a governed one: set table_format to \
+             EXTERNAL, give the stream another name, or drop the table"
+        ))),
+        (Kind::External, Kind::Governed) => Err(Failure::config(format!(
+            "{name} exists as a governed table, which is never converted into a plain one: set table_format to \
+             GOVERNED, give the stream another name, or drop the table"
+        ))),
+        _ => Ok(found),
+    }
+}
+
+fn partitioning(
+    config: &Config,
+    stream: &ConfiguredStream,
+    fields: &[Field],
+    warnings: &mut Vec<String>,
+) -> Option<PartitionBy> {
+    let parts = parts(config.partitioning);
+    if parts.is_empty() {
+        return None;
+    }
+    let cursor = match stream.cursor_field.as_slice() {
+        [name] => fields.iter().find(|field| field.source == *name),
+        _ => None,
+    };
+    let by = cursor.and_then(|cursor| PartitionBy::new(parts, cursor, fields.iter().map(|f| f.name.as_str())));
+    if by.is_none() {
+        warnings.push(format!("stream {}: the cursor is no date, so the table is not partitioned", stream.stream));
+    }
+    by
+}
+
+fn parts(partitioning: Partitioning) -> &'static [DatePart] {
+    match partitioning {
+        Partitioning::None => &[],
+        Partitioning::Date => &[DatePart::Date],
+        Partitioning::Year => &[DatePart::Year],
+        Partitioning::Month => &[DatePart::Month],
+        Partitioning::Day => &[DatePart::Day],
+        Partitioning::YearMonth => &[DatePart::Year, DatePart::Month],
+        Partitioning::YearMonthDay => &[DatePart::Year, DatePart::Month, DatePart::Day],
+    }
+}
+
+fn same_partition_keys(name: &TableName, table: &Table, by: Option<&PartitionBy>) -> anyhow::Result<()> {
+    let found: Vec<(String, String)> = table
+        .partition_keys()
+        .iter()
+        .map(|key| (key.name().to_lowercase(), key.r#type().unwrap_or_default().to_lowercase()))
+        .collect();
+    let wanted: Vec<(String, String)> =
+        by.map(|by| by.keys().iter().map(|(n, t)| (n.clone(), (*t).to_owned())).collect()).unwrap_or_default();
+    if found == wanted {
+        return Ok(());
+    }
+    let say = |keys: &[(String, String)]| match keys {
+        [] => "none".to_owned(),
+        keys => keys.iter().map(|(n, t)| format!("{n} {t}")).collect::<Vec<_>>().join(", "),
+    };
+    Err(Failure::config(format!(
+        "{name} exists with other partition keys ({}) than the configuration asks for ({}): set partitioning to match \
+         the table, give the stream another name, or drop the table",
+        say(&found),
+        say(&wanted)
+    )))
+}
+
+fn location_of(name: &TableName, table: &Table) -> anyhow::Result<Location> {
+    glue::location(table)
+        .and_then(Location::parse)
+        .filter(|location| !location.bucket.is_empty())
+        .ok_or_else(|| Failure::config(format!("{name} exists without a location in S3: drop the table")))
+}
+
+fn new_location(config: &Config, stream: &ConfiguredStream, name: &TableName) -> Location {
+    let original = stream.destination_object_name.as_deref().unwrap_or(&stream.stream.name);
+    let safe = original.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+        && !original.is_empty()
+        // Engines do not see what begins with an underscore or a dot.
+        && !original.starts_with(['_', '.'])
+        && schema::names::identifier(original) == name.table;
+    let folder = if safe { original } else { &name.table };
+    let parts = [config.prefix.as_str(), &name.database, folder];
+    let folder = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/");
+    Location { bucket: config.bucket.clone(), folder }
+}
+
+/// Appends, or replaces; decided by generation, never by attempt.
+fn mode(
+    stream: &ConfiguredStream,
+    name: &TableName,
+    existing: Option<&Table>,
+    recorded: Option<i64>,
+    kind: Kind,
+    location: &Location,
+    token: &str,
+) -> anyhow::Result<Mode> {
+    let generation = match stream.truncation() {
+        Truncation::None => return Ok(Mode::Append),
+        Truncation::Unnumbered => None,
+        Truncation::Generation(generation) => Some(generation),
+    };
+    if let (Some(ours), Some(recorded)) = (generation, recorded) {
+        if ours == recorded {
+            return Ok(Mode::Append);
+        }
+        let recorded_sync: Option<i64> = existing.and_then(|t| glue::parameter(t, parameter::SYNC)?.parse().ok());
+        let older = matches!((recorded_sync, stream.sync_id), (Some(theirs), Some(ours)) if theirs < ours);
+        if recorded > ours && !older {
+            return Err(Failure::config(format!(
+                "{name} shows generation {recorded}, which is later than this sync's {ours}: remove the table \
+                 parameter {} if the table is to be replaced",
+                parameter::GENERATION
+            )));
+        }
+    }
+    let area = Area::new(kind, location, generation, token);
+    Ok(Mode::Replace { generation, area })
+}
+
+/// The Glue type of a column.
+pub(super) fn hive_type(data_type: &DataType) -> String {
+    schema::hive::type_string(data_type)
+}

@@ -1,0 +1,583 @@
+//! The loop of a sync: routes records and states, decides when to commit, and lets states go by receipts.
+//!
+//! Only this module knows order and time. One task owns all of it; uploads and the one commit in flight run beside.
+
+mod completion;
+mod ledger;
+mod progress;
+mod relief;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::aws::Aws;
+use crate::budget::Budget;
+use crate::claim::StreamIndex;
+use crate::config::Config;
+use crate::failure::{AtStream, Failure, FailureKind, StreamName};
+use crate::lake::{Checkpoint, Identity, Lake, Outcome, Watch};
+use crate::protocol::{Catalog, Chunk, Emitter, Level, Lines, Message, ReleaseKey, StateScope, StreamStatus, parse};
+use crate::stage::Stage;
+
+use completion::{Ending, Facts};
+pub use ledger::Ledger;
+use progress::Progress;
+use writer::{Objects, Writer};
+
+/// The longest that a checkpoint's whole commit may take.
+const COMMIT_LIMIT: Duration = Duration::from_secs(120);
+/// COMPLETEs that arrive within this time are one checkpoint.
+const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
+/// How long a commit that has published something is waited for when the process is told to end.
+const STOP_GRACE: Duration = Duration::from_secs(8);
+/// How long undoing may take.
+const ABORT_LIMIT: Duration = Duration::from_secs(6);
+/// How often the platform's end of stdout is looked at.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
+
+/// What a sync needs from outside.
+pub struct Setup<'a> {
+    /// The clients.
+    pub aws: Aws,
+    /// The settings.
+    pub config: &'a Config,
+    /// The streams.
+    pub catalog: &'a Catalog,
+    /// Who we are.
+    pub identity: Identity,
+    /// The only way out.
+    pub emitter: Emitter,
+    /// The right to make states printable.
+    pub key: ReleaseKey,
+    /// The memory bound.
+    pub budget: Budget,
+    /// The input.
+    pub lines: Lines,
+    /// Set when the process shall end.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Setup<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").finish_non_exhaustive()
+    }
+}
+
+/// How a sync ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything received is committed.
+    Finished,
+    /// The process was told to end, or nobody reads our output any more.
+    Stopped,
+}
+
+/// Why a checkpoint begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Interval,
+    Complete,
+    Memory,
+    EndOfInput,
+}
+
+impl Reason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Interval => "the commit interval is over",
+            Self::Complete => "streams are complete",
+            Self::Memory => "memory is needed",
+            Self::EndOfInput => "the input has ended",
+        }
+    }
+}
+
+/// A sync that is ready for its first line.
+pub struct Prepared {
+    sync: Sync,
+    lines: Lines,
+    sweep: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Runs the sync from the first line to the last state.
+    ///
+    /// # Errors
+    /// The one cause that ended the sync early. What could be committed before is, and its states are out.
+    pub async fn run(self) -> anyhow::Result<End> {
+        let result = Box::pin(self.sync.run(self.lines)).await;
+        self.sweep.abort();
+        result
+    }
+}
+
+/// Reads the catalog and decides every table.
+///
+/// # Errors
+/// What the configuration or the tables that exist do not allow.
+pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
+    let Setup { aws, config, catalog, identity, emitter, key, budget, lines, stop } = setup;
+    let (lake, targets) = Lake::prepare(&aws, config, &catalog.streams, &identity).await?;
+    for warning in targets.iter().flat_map(|target| &target.warnings) {
+        emitter.log(Level::Warn, warning);
+    }
+    let sweep = tokio::spawn(report_sweep(lake.sweep(&identity.token).run(), emitter.clone()));
+    let stage = Stage::new(aws.clone(), identity.token.clone());
+    let names: Vec<StreamName> = catalog.streams.iter().map(|s| s.stream.clone()).collect();
+    let facts = catalog.streams.iter().zip(&targets).map(|(stream, target)| Facts {
+        name: stream.stream.clone(),
+        replaces: target.replaces,
+        expects_complete: stream.expects_complete(),
+        has_generation: stream.generation_id.is_some(),
+        records: 0,
+        records_since_state: 0,
+        has_state: false,
+        has_own_state: false,
+        status: None,
+    });
+    let facts = facts.collect();
+    let mut router: HashMap<Option<String>, HashMap<String, StreamIndex>> = HashMap::new();
+    for (index, name) in names.iter().enumerate() {
+        router.entry(name.namespace.clone()).or_default().insert(name.name.clone(), StreamIndex(index));
+    }
+    let writers = names.iter().cloned().zip(targets).enumerate();
+    let writers = writers.map(|(i, (name, target))| Writer::new(StreamIndex(i), name, target)).collect();
+    let sync = Sync {
+        ledger: Ledger::new(names, budget.clone(), key),
+        objects: Objects::new(stage.clone(), identity.token.clone()),
+        progress: Progress::new(aws, stage.clone(), budget.clone()),
+        stage,
+        emitter,
+        budget,
+        router,
+        writers,
+        facts,
+        lake: Some(lake),
+        in_flight: None,
+        last_is_global: false,
+        next_commit: Instant::now() + config.commit_interval,
+        commit_interval: config.commit_interval,
+        target_file_bytes: config.target_file_bytes,
+        checkpoint_soon: None,
+        failure: None,
+        stop,
+    };
+    Ok(Prepared { sync, lines, sweep })
+}
+
+async fn report_sweep(sweep: impl Future<Output = Vec<String>>, emitter: Emitter) {
+    for warning in sweep.await {
+        emitter.log(Level::Warn, warning);
+    }
+}
+
+struct InFlight {
+    task: JoinHandle<(Lake, Outcome)>,
+    published: Arc<AtomicBool>,
+    begun: Instant,
+}
+
+struct Sync {
+    ledger: Ledger,
+    objects: Objects,
+    progress: Progress,
+    stage: Stage,
+    emitter: Emitter,
+    budget: Budget,
+    router: HashMap<Option<String>, HashMap<String, StreamIndex>>,
+    writers: Vec<Writer>,
+    facts: Vec<Facts>,
+    /// Away while a commit is in flight.
+    lake: Option<Lake>,
+    in_flight: Option<InFlight>,
+    last_is_global: bool,
+    next_commit: Instant,
+    commit_interval: Duration,
+    target_file_bytes: u64,
+    checkpoint_soon: Option<(Instant, Reason)>,
+    /// An error met where none can be returned; the loop ends with it.
+    failure: Option<anyhow::Error>,
+    stop: watch::Receiver<bool>,
+}
+
+/// What the loop woke up for.
+enum Event {
+    Stop,
+    PartFailed,
+    Committed(anyhow::Result<(Lake, Outcome)>),
+    Tick,
+    Freed,
+    Input(Option<anyhow::Result<Chunk>>),
+}
+
+impl Sync {
+    async fn run(mut self, mut lines: Lines) -> anyhow::Result<End> {
+        match self.drive(&mut lines).await {
+            Ok(End::Finished) => Ok(End::Finished),
+            Ok(End::Stopped) => {
+                self.stop().await;
+                Ok(End::Stopped)
+            }
+            Err(error) => {
+                self.give_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn drive(&mut self, lines: &mut Lines) -> anyhow::Result<End> {
+        let mut last = 0;
+        let mut ended = false;
+        while !ended {
+            match self.next_event(lines).await {
+                Event::Stop => return Ok(End::Stopped),
+                Event::PartFailed => return Err(self.part_failure()),
+                Event::Committed(done) => self.settle(done?)?,
+                Event::Freed => {}
+                Event::Tick => {
+                    if self.emitter.is_closed() {
+                        return Ok(End::Stopped);
+                    }
+                    self.progress.report(&self.emitter, &self.writers);
+                }
+                Event::Input(None) => ended = true,
+                Event::Input(Some(chunk)) => {
+                    let chunk = chunk?;
+                    last = self.take_in(&chunk)?;
+                }
+            }
+            if let Some(error) = self.failure.take() {
+                return Err(error);
+            }
+            self.checkpoint_if_due()?;
+        }
+        self.progress.input_ended(last);
+        self.finish().await
+    }
+
+    /// Completions before new input, so that memory is freed before more is taken.
+    async fn next_event(&mut self, lines: &mut Lines) -> Event {
+        let may_read = self.make_room();
+        let due = self.due();
+        let Self { stop, stage, in_flight, budget, .. } = self;
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => Event::Stop,
+            () = stage.failed() => Event::PartFailed,
+            done = join(in_flight), if in_flight.is_some() => Event::Committed(done),
+            () = tokio::time::sleep_until(due) => Event::Tick,
+            () = budget.freed(), if !may_read => Event::Freed,
+            chunk = lines.next(), if may_read => Event::Input(chunk),
+        }
+    }
+
+    fn due(&self) -> Instant {
+        let listen = Instant::now() + LISTEN_EVERY;
+        let soon = self.checkpoint_soon.map_or(self.next_commit, |(at, _)| at.min(self.next_commit));
+        if self.in_flight.is_some() { listen } else { soon.min(listen) }
+    }
+
+    /// Takes a chunk of lines in; answers with the number of its last line.
+    fn take_in(&mut self, chunk: &Chunk) -> anyhow::Result<u64> {
+        let mut last = 0;
+        for (number, line) in chunk.lines() {
+            last = number;
+            self.take_line(number, line)?;
+        }
+        for writer in &mut self.writers {
+            writer.measure();
+        }
+        self.progress.take_note(chunk.len() as u64);
+        Ok(last)
+    }
+
+    fn take_line(&mut self, number: u64, line: &[u8]) -> anyhow::Result<()> {
+        match parse(line).map_err(|error| error.at_line(number))? {
+            Message::Record(record) => {
+                let names = self.router.get(&record.namespace.as_deref().map(str::to_owned));
+                let Some(&index) = names.and_then(|names| names.get(record.stream.as_ref())) else {
+                    let namespace = record.namespace.as_deref().map(str::to_owned);
+                    let name = StreamName { namespace, name: record.stream.to_string() };
+                    return Err(writer::unknown_stream(name, number));
+                };
+                let Self { writers, ledger, objects, budget, target_file_bytes, .. } = self;
+                let writer = &mut writers[index.0];
+                writer.append(&record, number, budget, ledger, objects, *target_file_bytes).map_err(|error| {
+                    let text = format!("line {number}: the record's data is no JSON object");
+                    AtStream::wrap(writer.name.clone(), Failure::because(FailureKind::System, text, error))
+                })?;
+                self.facts[index.0].records += 1;
+                self.facts[index.0].records_since_state += 1;
+                self.last_is_global = false;
+            }
+            Message::State(state) => {
+                let scope = state.scope().clone();
+                self.ledger.hold(state.receive(&self.budget)).map_err(|e| e.context(format!("line {number}")))?;
+                self.note_state(&scope);
+                // A state with nothing before it may go at once, but it goes with the next checkpoint's, in order.
+                if self.ledger.held_bytes() > self.budget.limit() / 4 {
+                    self.checkpoint_by(Instant::now(), Reason::Memory);
+                }
+            }
+            Message::StreamStatus { stream, status } => self.note_status(number, stream, status)?,
+            Message::Ignored => {}
+        }
+        Ok(())
+    }
+
+    fn note_state(&mut self, scope: &StateScope) {
+        self.last_is_global = !matches!(scope, StateScope::Stream(_));
+        match scope {
+            StateScope::Stream(name) => {
+                if let Some(index) = self.find(name) {
+                    let facts = &mut self.facts[index.0];
+                    facts.records_since_state = 0;
+                    facts.has_state = true;
+                    facts.has_own_state = true;
+                }
+            }
+            StateScope::Global | StateScope::Legacy => {
+                for facts in &mut self.facts {
+                    facts.records_since_state = 0;
+                    facts.has_state = true;
+                }
+            }
+        }
+    }
+
+    fn note_status(&mut self, line: u64, stream: StreamName, status: StreamStatus) -> anyhow::Result<()> {
+        let ending = match status {
+            StreamStatus::Complete => Ending::Complete,
+            StreamStatus::Incomplete => Ending::Incomplete,
+            StreamStatus::Started | StreamStatus::Running => return Ok(()),
+        };
+        let Some(index) = self.find(&stream) else {
+            let text = format!("line {line}: a status of a stream that is not in the catalog");
+            return Err(AtStream::wrap(stream, Failure::system(text)));
+        };
+        self.facts[index.0].status = Some(ending);
+        if ending == Ending::Complete {
+            self.checkpoint_by(Instant::now() + COMPLETE_PAUSE, Reason::Complete);
+        }
+        Ok(())
+    }
+
+    fn find(&self, name: &StreamName) -> Option<StreamIndex> {
+        self.router.get(&name.namespace)?.get(&name.name).copied()
+    }
+
+    fn checkpoint_by(&mut self, at: Instant, reason: Reason) {
+        if self.checkpoint_soon.is_none_or(|(earlier, _)| at < earlier) {
+            self.checkpoint_soon = Some((at, reason));
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) -> anyhow::Result<()> {
+        if self.in_flight.is_some() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let soon = self.checkpoint_soon.filter(|(at, _)| *at <= now).map(|(_, reason)| reason);
+        let interval = (self.next_commit <= now).then_some(Reason::Interval);
+        let Some(reason) = soon.or(interval) else { return Ok(()) };
+        self.begin_checkpoint(reason, completion::so_far(&self.facts))
+    }
+
+    /// Seals every batch and hands everything since the last checkpoint to the lake.
+    fn begin_checkpoint(&mut self, reason: Reason, complete: Vec<crate::claim::CompleteStream>) -> anyhow::Result<()> {
+        self.next_commit = Instant::now() + self.commit_interval;
+        self.checkpoint_soon = None;
+        for writer in &mut self.writers {
+            writer.seal_all(&self.budget)?;
+            progress::report_losses(&self.emitter, writer);
+        }
+        let batches: Vec<_> = self.writers.iter_mut().flat_map(|writer| writer.sealed.drain(..)).collect();
+        if batches.is_empty() && complete.is_empty() {
+            return self.release();
+        }
+        let Some(mut lake) = self.lake.take() else {
+            return Err(Failure::system("two checkpoints at one time"));
+        };
+        self.emitter.log(
+            Level::Info,
+            format_args!(
+                "checkpoint: {}; {} objects{}",
+                reason.as_str(),
+                batches.len(),
+                if complete.is_empty() { String::new() } else { format!(", {} tables to switch", complete.len()) }
+            ),
+        );
+        let published = Arc::new(AtomicBool::new(false));
+        let emitter = self.emitter.clone();
+        let terms = Watch {
+            deadline: Instant::now() + COMMIT_LIMIT,
+            stop: self.stop.clone(),
+            heard: Arc::new(move || !emitter.is_closed()),
+            published: Arc::clone(&published),
+            indivisible: self.ledger.is_global(),
+        };
+        let checkpoint = Checkpoint { batches, complete };
+        let task = tokio::spawn(async move {
+            let outcome = Box::pin(lake.commit(checkpoint, &terms)).await;
+            (lake, outcome)
+        });
+        self.in_flight = Some(InFlight { task, published, begun: Instant::now() });
+        Ok(())
+    }
+
+    /// Receipts to the ledger, states to stdout; the first failure ends the sync.
+    fn settle(&mut self, (lake, outcome): (Lake, Outcome)) -> anyhow::Result<()> {
+        let begun = self.in_flight.take().map(|in_flight| in_flight.begun);
+        self.lake = Some(lake);
+        let committed: u64 = outcome.receipts.len() as u64;
+        for receipt in outcome.receipts {
+            self.ledger.settle(receipt);
+        }
+        for index in outcome.switched {
+            self.facts[index.0].replaces = false;
+        }
+        let unpublished = outcome.unpublished;
+        if !unpublished.is_empty() {
+            tokio::spawn(async move {
+                for object in unpublished {
+                    object.abort().await;
+                }
+            });
+        }
+        self.release()?;
+        self.progress.committed(&self.emitter, committed, begun);
+        if let Some(error) = outcome.failures.into_iter().next() {
+            return Err(error);
+        }
+        if self.ledger.held_bytes() > self.budget.limit() / 4 && !self.ledger_moves() {
+            return Err(Failure::config(
+                "the states that wait for full refreshes to end fill a quarter of the memory: raise memory_limit_mb",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a checkpoint could still let states go: something is uncommitted that needs no switch.
+    fn ledger_moves(&self) -> bool {
+        self.writers.iter().zip(&self.facts).any(|(writer, facts)| !facts.replaces && !writer.is_idle())
+    }
+
+    fn release(&mut self) -> anyhow::Result<()> {
+        for state in self.ledger.release() {
+            if self.emitter.state(state).is_err() {
+                return Err(Failure::transient("nobody reads our output any more"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the input: the last checkpoint, with the switches of what is complete.
+    async fn finish(&mut self) -> anyhow::Result<End> {
+        if !self.wait_for_commit().await? {
+            return Ok(End::Stopped);
+        }
+        let verdict = completion::at_end(&self.facts, self.last_is_global);
+        for warning in &verdict.warnings {
+            self.emitter.log(Level::Warn, warning);
+        }
+        self.begin_checkpoint(Reason::EndOfInput, verdict.complete)?;
+        if !self.wait_for_commit().await? {
+            return Ok(End::Stopped);
+        }
+        if let Some(error) = verdict.error {
+            return Err(error);
+        }
+        if let Some(lake) = &mut self.lake {
+            for warning in lake.clean_up().await {
+                self.emitter.log(Level::Warn, warning);
+            }
+        }
+        self.progress.finished(&self.emitter, &self.writers, self.ledger.held());
+        Ok(End::Finished)
+    }
+
+    /// Waits for the commit in flight; false when the process shall end instead.
+    async fn wait_for_commit(&mut self) -> anyhow::Result<bool> {
+        while self.in_flight.is_some() {
+            let Self { stop, in_flight, .. } = self;
+            let done = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => None,
+                done = join(in_flight) => Some(done),
+                () = tokio::time::sleep(LISTEN_EVERY) => {
+                    self.progress.report(&self.emitter, &self.writers);
+                    continue;
+                }
+            };
+            match done {
+                Some(done) => self.settle(done?)?,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn part_failure(&mut self) -> anyhow::Error {
+        let failed =
+            self.writers.iter_mut().find_map(|w| w.upload_failure().map(|e| AtStream::wrap(w.name.clone(), e)));
+        failed.unwrap_or_else(|| Failure::transient("a part of an object could not be sent to S3"))
+    }
+
+    /// After a fatal error: the commit in flight ends and its states go; the rest is undone.
+    async fn give_up(&mut self) {
+        if self.in_flight.is_some()
+            && let Ok((lake, outcome)) = join(&mut self.in_flight).await
+            && let Err(error) = self.settle((lake, outcome))
+        {
+            // The first error is the cause; this one only came later.
+            self.emitter.log(Level::Warn, format_args!("the last checkpoint failed too: {error:#}"));
+        }
+        self.abort().await;
+    }
+
+    /// Told to end: a commit that has begun to publish gets a little time, anything else is undone at once.
+    async fn stop(&mut self) {
+        if let Some(in_flight) = &self.in_flight {
+            if in_flight.published.load(Ordering::Acquire) && !self.emitter.is_closed() {
+                let done = tokio::time::timeout(STOP_GRACE, join(&mut self.in_flight)).await;
+                if let Ok(Ok(done)) = done
+                    && let Err(error) = self.settle(done)
+                {
+                    self.emitter.log(Level::Warn, format_args!("the last checkpoint failed: {error:#}"));
+                }
+            }
+            if let Some(in_flight) = self.in_flight.take() {
+                in_flight.task.abort();
+            }
+        }
+        self.abort().await;
+    }
+
+    async fn abort(&mut self) {
+        let undo = futures_util::future::join_all(std::mem::take(&mut self.writers).into_iter().map(Writer::abort));
+        // What is not undone in time stays invisible; the clean-up of a later sync finds it.
+        drop(tokio::time::timeout(ABORT_LIMIT, undo).await);
+    }
+}
+
+async fn join(in_flight: &mut Option<InFlight>) -> anyhow::Result<(Lake, Outcome)> {
+    match in_flight {
+        Some(in_flight) => {
+            (&mut in_flight.task).await.map_err(|error| Failure::system(format!("the commit ended early: {error}")))
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,114 @@
+//! What the user hears while a sync runs.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::writer::Writer;
+use crate::aws::Aws;
+use crate::budget::Budget;
+use crate::protocol::{Emitter, Level};
+use crate::schema::coerce::ChangeKind;
+use crate::stage::Stage;
+
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+const MIB: f64 = 1024.0 * 1024.0;
+
+#[derive(Debug)]
+pub(super) struct Progress {
+    aws: Aws,
+    stage: Stage,
+    budget: Budget,
+    begun: Instant,
+    last_report: Instant,
+    bytes: u64,
+    lines: u64,
+    checkpoints: u64,
+}
+
+impl Progress {
+    pub(super) fn new(aws: Aws, stage: Stage, budget: Budget) -> Self {
+        let now = Instant::now();
+        Self { aws, stage, budget, begun: now, last_report: now, bytes: 0, lines: 0, checkpoints: 0 }
+    }
+
+    pub(super) fn take_note(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    pub(super) fn input_ended(&mut self, last_line: u64) {
+        self.lines = self.lines.max(last_line);
+    }
+
+    /// At most every 30 s.
+    pub(super) fn report(&mut self, emitter: &Emitter, writers: &[Writer]) {
+        if self.last_report.elapsed() >= REPORT_EVERY {
+            self.last_report = Instant::now();
+            emitter.log(Level::Info, self.summary(writers));
+        }
+    }
+
+    pub(super) fn committed(&mut self, emitter: &Emitter, batches: u64, begun: Option<Instant>) {
+        self.checkpoints += 1;
+        let seconds = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+        emitter.log(Level::Info, format_args!("committed {batches} objects in {seconds:.1} s"));
+    }
+
+    pub(super) fn finished(&self, emitter: &Emitter, writers: &[Writer], held_states: usize) {
+        emitter.log(Level::Info, self.summary(writers));
+        let calls: Vec<String> = self.aws.calls().iter().map(|(name, count)| format!("{name} {count}")).collect();
+        emitter.log(Level::Info, format_args!("AWS requests: {}", calls.join(", ")));
+        if held_states > 0 {
+            emitter.log(
+                Level::Warn,
+                format_args!("{held_states} states are kept back, since their streams were not completed"),
+            );
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn summary(&self, writers: &[Writer]) -> String {
+        let records: u64 = writers.iter().map(|writer| writer.records).sum();
+        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
+        let (objects, written) = self.stage.published();
+        format!(
+            "{records} records, {:.1} MiB read ({:.1} MiB/s), {objects} objects with {:.1} MiB written, {} checkpoints, \
+             memory {:.0} of {:.0} MiB (peak {:.0})",
+            self.bytes as f64 / MIB,
+            self.bytes as f64 / MIB / seconds,
+            written as f64 / MIB,
+            self.checkpoints,
+            self.budget.used() as f64 / MIB,
+            self.budget.limit() as f64 / MIB,
+            self.budget.peak() as f64 / MIB,
+        )
+    }
+}
+
+/// One warning for each column that lost values since the last checkpoint, and one for undeclared fields.
+pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
+    for loss in writer.losses.drain() {
+        let what = match loss.change {
+            ChangeKind::Nulled => "became NULL",
+            ChangeKind::Truncated => "were cut",
+        };
+        emitter.log(
+            Level::Warn,
+            format_args!(
+                "stream {}: {} values of {} {what} ({}), the first in line {}",
+                writer.name, loss.count, loss.field, loss.reason, loss.first_line
+            ),
+        );
+    }
+    if let Some(undeclared) = writer.losses.drain_undeclared() {
+        emitter.log(
+            Level::Warn,
+            format_args!(
+                "stream {}: {} values of fields that its schema does not declare were left out: {}",
+                writer.name,
+                undeclared.count,
+                undeclared.names.join(", ")
+            ),
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! Making room in memory: seal the largest batches and send them, so that sealing always makes progress.
+
+use super::{Instant, Reason, Sync};
+
+impl Sync {
+    /// Whether more input may be read. At the limit the largest batches are sealed and sent until a quarter of the
+    /// limit is in flight, or a checkpoint is begun early; if nothing of ours is left to free, one more chunk is
+    /// admitted, however large it is.
+    pub(super) fn make_room(&mut self) -> bool {
+        if self.budget.has_room() {
+            return true;
+        }
+        let enough = self.budget.limit() / 4;
+        if self.stage.in_flight() < enough {
+            self.shed(enough);
+        }
+        if self.stage.in_flight() > 0 || self.in_flight.is_some() {
+            return false;
+        }
+        // Nothing is on its way: what is held are states, or objects that only a commit can end.
+        if self.ledger.held() > 0 && self.ledger_moves() {
+            self.checkpoint_by(Instant::now(), Reason::Memory);
+            return false;
+        }
+        true
+    }
+
+    fn shed(&mut self, enough: u64) {
+        // Small objects that are sealed already cost nothing to send.
+        for batch in self.writers.iter_mut().flat_map(|writer| &mut writer.sealed) {
+            if self.stage.in_flight() >= enough {
+                return;
+            }
+            batch.object.shed();
+        }
+        let mut held: Vec<(u64, usize, Vec<String>)> = Vec::new();
+        for (index, writer) in self.writers.iter().enumerate() {
+            held.extend(writer.held().filter(|(bytes, _)| *bytes > 0).map(|(bytes, p)| (bytes, index, p.clone())));
+        }
+        held.sort_unstable_by_key(|(bytes, ..)| std::cmp::Reverse(*bytes));
+        for (_, index, partition) in held {
+            if self.stage.in_flight() >= enough || self.budget.has_room() {
+                return;
+            }
+            let writer = &mut self.writers[index];
+            if let Err(error) = writer.seal(&partition, &self.budget) {
+                self.failure.get_or_insert(error);
+                return;
+            }
+            if let Some(batch) = writer.sealed.last_mut() {
+                batch.object.shed();
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Standard input as chunks of whole lines, read by a thread of its own.
+//!
+//! A chunk is what one read brought, cut at its last newline. While the pipeline is busy the pipe fills, so reads and
+//! chunks grow by themselves; when the source is slow every line is passed on as soon as it is there. Lines are not
+//! copied, except the tail of a read that ends in the middle of one.
+
+use std::io::{BufRead, ErrorKind, Read};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use crate::budget::{Budget, Reservation};
+
+/// What one read asks for, and the size of a buffer unless a line is longer.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// A buffer with less room than this grows, rather than being filled by a read of a few bytes.
+const ROOM_BYTES: usize = READ_BYTES / 4;
+
+/// A chunk smaller than this is copied into a buffer of its size, so that a slow source does not hold a megabyte a line.
+const SMALL_BYTES: usize = READ_BYTES / 8;
+
+/// Chunks waiting for the pipeline.
+const CHUNKS: usize = 2;
+
+/// Whole lines of input, in order.
+#[derive(Debug)]
+pub struct Chunk {
+    bytes: Vec<u8>,
+    first_line: u64,
+    reservation: Reservation,
+}
+
+impl Chunk {
+    /// The number of the first line, from 1.
+    #[must_use]
+    pub fn first_line(&self) -> u64 {
+        self.first_line
+    }
+
+    /// How many bytes of input this is.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never true: a chunk holds at least a line.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The bytes this counts for in the budget.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.reservation.bytes()
+    }
+
+    /// The lines with their numbers, without their ends.
+    pub fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut rest = self.bytes.as_slice();
+        let mut number = self.first_line;
+        std::iter::from_fn(move || {
+            let all = rest;
+            // The standard library's own search: vectorised, where an iterator over bytes is not.
+            let length = rest.skip_until(b'\n').unwrap_or(0);
+            if length == 0 {
+                return None;
+            }
+            let line = &all[..length];
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            number += 1;
+            Some((number - 1, line))
+        })
+    }
+}
+
+/// The receiving end: chunks as they come.
+#[derive(Debug)]
+pub struct Lines {
+    chunks: mpsc::Receiver<anyhow::Result<Chunk>>,
+}
+
+impl Lines {
+    /// The next chunk; `None` at the end of the input. Cancel safe. After an error there is nothing more.
+    pub async fn next(&mut self) -> Option<anyhow::Result<Chunk>> {
+        self.chunks.recv().await
+    }
+}
+
+/// Reads `input` in a thread of its own. Everything it holds counts in `budget`; the thread does not ask for room, it
+/// stops when two chunks wait.
+#[must_use]
+pub fn spawn(input: impl Read + Send + 'static, budget: Budget) -> Lines {
+    let (sender, chunks) = mpsc::channel(CHUNKS);
+    let thread = std::thread::Builder::new().name("stdin".into());
+    let failed = sender.clone();
+    if let Err(error) = thread.spawn(move || read_all(input, &budget, &sender)) {
+        let error = anyhow::Error::new(error).context("starting the thread that reads standard input");
+        // The channel is new and empty.
+        drop(failed.try_send(Err(error)));
+    }
+    Lines { chunks }
+}
+
+/// [`spawn`] on standard input. If that is a pipe, it is enlarged, so that a read brings more than 64 KiB.
+#[must_use]
+pub fn stdin(budget: Budget) -> Lines {
+    // Refused for files, and for pipes of users who have many: then reads are smaller, and that is all.
+    rustix::pipe::fcntl_setpipe_size(rustix::stdio::stdin(), READ_BYTES).ok();
+    spawn(std::io::stdin(), budget)
+}
+
+fn read_all(mut input: impl Read, budget: &Budget, sender: &mpsc::Sender<anyhow::Result<Chunk>>) {
+    let mut buffer = Buffer::new(budget);
+    loop {
+        let read = match input.read(buffer.room()) {
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                // Nobody to tell when the receiver is gone.
+                drop(sender.blocking_send(Err(error).context("reading standard input")));
+                return;
+            }
+        };
+        let chunk = if read == 0 { buffer.rest() } else { buffer.filled_by(read) };
+        if chunk.is_some_and(|chunk| sender.blocking_send(Ok(chunk)).is_err()) || read == 0 {
+            return;
+        }
+    }
+}
+
+/// The bytes that are being read.
+struct Buffer<'a> {
+    budget: &'a Budget,
+    /// All of it may be written to; `filled` says how much has been read into it.
+    bytes: Vec<u8>,
+    filled: usize,
+    next_line: u64,
+    reservation: Reservation,
+}
+
+impl<'a> Buffer<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        let mut buffer = Self { budget, bytes: Vec::new(), filled: 0, next_line: 1, reservation: budget.reserve(0) };
+        buffer.allocate(&[]);
+        buffer
+    }
+
+    /// A fresh buffer that begins with `tail`.
+    fn allocate(&mut self, tail: &[u8]) {
+        let size = if tail.len() + ROOM_BYTES <= READ_BYTES { READ_BYTES } else { 2 * tail.len().max(READ_BYTES) };
+        self.bytes = vec![0; size];
+        self.bytes[..tail.len()].copy_from_slice(tail);
+        self.filled = tail.len();
+        self.reservation = self.budget.reserve(self.bytes.capacity() as u64);
+    }
+
+    /// Where the next read goes: at most [`READ_BYTES`], so that what follows a long line is short.
+    fn room(&mut self) -> &mut [u8] {
+        if self.bytes.len() - self.filled < ROOM_BYTES {
+            let capacity = self.bytes.capacity();
+            if self.filled + READ_BYTES > capacity {
+                // Doubling keeps the copying linear in the line's length. What is not read into is never touched.
+                self.bytes.reserve_exact(2 * capacity - self.bytes.len());
+                self.reservation.resize(self.bytes.capacity() as u64);
+            }
+            self.bytes.resize(self.filled + READ_BYTES, 0);
+        }
+        let end = self.bytes.len().min(self.filled + READ_BYTES);
+        &mut self.bytes[self.filled..end]
+    }
+
+    /// Takes note of `read` new bytes; gives the whole lines, if there are any now.
+    fn filled_by(&mut self, read: usize) -> Option<Chunk> {
+        let new = &self.bytes[self.filled..self.filled + read];
+        // `contains` is vectorised; only a read that has a newline is searched again, from its end.
+        let last = if new.contains(&b'\n') { new.iter().rposition(|byte| *byte == b'\n') } else { None };
+        let cut = last.map(|last| self.filled + last + 1);
+        self.filled += read;
+        self.cut(cut?)
+    }
+
+    /// What is left at the end of the input: a line without an end, if anything.
+    fn rest(&mut self) -> Option<Chunk> {
+        if self.filled == 0 { None } else { self.cut(self.filled) }
+    }
+
+    fn cut(&mut self, cut: usize) -> Option<Chunk> {
+        let lines = newlines(&self.bytes[..cut]);
+        let first_line = self.next_line;
+        self.next_line += lines;
+        let mut bytes;
+        let mut reservation;
+        if cut <= SMALL_BYTES && self.bytes.len() == READ_BYTES {
+            bytes = self.bytes[..cut].to_vec();
+            reservation = self.budget.reserve(bytes.capacity() as u64);
+            self.bytes.copy_within(cut..self.filled, 0);
+            self.filled -= cut;
+        } else {
+            bytes = std::mem::take(&mut self.bytes);
+            reservation = std::mem::replace(&mut self.reservation, self.budget.reserve(0));
+            let tail = self.filled;
+            self.allocate(&bytes[cut..tail]);
+            bytes.truncate(cut);
+            if bytes.capacity() > 2 * READ_BYTES {
+                bytes.shrink_to_fit();
+            }
+            reservation.resize(bytes.capacity() as u64);
+        }
+        Some(Chunk { bytes, first_line, reservation })
+    }
+}
+
+/// Counts in bytes of a register at a time: a plain count over all of them is several times slower.
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.chunks(192).map(|part| u64::from(part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc as blocking;
+
+    use super::*;
+
+    /// What the input is, read by read; an error ends it.
+    struct Script(std::vec::IntoIter<io::Result<Vec<u8>>>, Vec<u8>);
+
+    impl Script {
+        fn new(reads: Vec<io::Result<Vec<u8>>>) -> Self {
+            Self(reads.into_iter(), Vec::new())
+        }
+    }
+
+    impl Read for Script {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.1.is_empty() {
+                match self.0.next() {
+                    Some(read) => self.1 = read?,
+                    None => return Ok(0),
+                }
+            }
+            let length = self.1.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&self.1[..length]);
+            self.1.drain(..length);
+            Ok(length)
+        }
+    }
+
+    /// All lines, and the most the budget ever held.
+    async fn lines(input: impl Read + Send + 'static) -> (Vec<(u64, Vec<u8>)>, u64) {
+        let budget = Budget::new(1);
+        let mut chunks = spawn(input, budget.clone());
+        let mut all = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.unwrap();
+            assert!(!chunk.is_empty() && chunk.held_bytes() >= chunk.len() as u64);
+            assert_eq!(chunk.lines().next().unwrap().0, chunk.first_line());
+            all.extend(chunk.lines().map(|(number, line)| (number, line.to_vec())));
+        }
+        drop(chunks);
+        let mut patience = 100;
+        while budget.used() > 0 && patience > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            patience -= 1;
+        }
+        assert_eq!(budget.used(), 0);
+        (all, budget.peak())
+    }
+
+    #[tokio::test]
+    async fn lines_are_cut_at_newlines_and_numbered() {
+        let reads = vec![
+            Ok(b"a\nb".to_vec()),
+            Err(io::ErrorKind::Interrupted.into()),
+            Ok(b"b\r\n\n".to_vec()),
+            Ok(b"c".to_vec()),
+            Ok(b"\nlast".to_vec()),
+        ];
+        let (lines, _) = lines(Script::new(reads)).await;
+        let expected: Vec<(u64, Vec<u8>)> =
+            [(1, "a"), (2, "bb"), (3, ""), (4, "c"), (5, "last")].map(|(n, l)| (n, l.into())).into();
+        assert_eq!(lines, expected);
+    }
+
+    #[tokio::test]
+    async fn an_empty_input_has_no_lines() {
+        assert!(lines(io::empty()).await.0.is_empty());
+        assert_eq!(lines(&b"\n"[..]).await.0, [(1, Vec::new())]);
+    }
+
+    #[tokio::test]
+    async fn a_line_is_passed_on_while_the_source_is_silent() {
+        struct Slow(blocking::Receiver<Vec<u8>>);
+        impl Read for Slow {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let Ok(bytes) = self.0.recv() else { return Ok(0) };
+                buffer[..bytes.len()].copy_from_slice(&bytes);
+                Ok(bytes.len())
+            }
+        }
+        let (source, input) = blocking::channel();
+        let mut chunks = spawn(Slow(input), Budget::new(1));
+        source.send(b"one\ntwo\nthr".to_vec()).unwrap();
+        let chunk = chunks.next().await.unwrap().unwrap();
+        assert_eq!(chunk.lines().collect::<Vec<_>>(), [(1, &b"one"[..]), (2, &b"two"[..])]);
+        // A small chunk holds what it needs, not a whole buffer.
+        assert!(chunk.held_bytes() < 100);
+        source.send(b"ee\n".to_vec()).unwrap();
+        let chunk = chunks.next().await.unwrap().unwrap();
+        assert_eq!(chunk.lines().collect::<Vec<_>>(), [(3, &b"three"[..])]);
+        drop(source);
+        assert!(chunks.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn long_lines_between_short_ones_survive_and_their_memory_goes_back() {
+        let long = vec![b'x'; 40 * READ_BYTES + 17];
+        let mut input = b"a\n".to_vec();
+        input.extend_from_slice(&long);
+        input.extend_from_slice(b"\nb\n");
+        input.extend(b"0123456789\n".repeat(300_000));
+        input.extend_from_slice(&long);
+        let input: &'static [u8] = input.leak();
+        let (lines, peak) = lines(input).await;
+        assert_eq!(lines.len(), 3 + 300_000 + 1);
+        assert_eq!((lines[1].0, lines[1].1.len()), (2, long.len()));
+        assert_eq!(lines[2], (3, b"b".to_vec()));
+        assert_eq!(lines[300_002], (300_003, b"0123456789".to_vec()));
+        assert_eq!((lines[300_003].0, lines[300_003].1.len()), (300_004, long.len()));
+        assert!(peak < 2 * long.len() as u64 + 8 * READ_BYTES as u64, "{peak}");
+    }
+
+    #[tokio::test]
+    async fn any_cut_of_the_input_gives_the_same_lines() {
+        let mut seed = 7_u64;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % below
+        };
+        for _ in 0..30 {
+            let expected: Vec<Vec<u8>> =
+                (0..1 + random(200)).map(|n| vec![b'a' + (n % 26) as u8; 1 + random(20_000)]).collect();
+            let mut rest = &*expected.join(&b'\n');
+            let mut reads = Vec::new();
+            while !rest.is_empty() {
+                let (read, more) = rest.split_at(rest.len().min(1 + random(100_000)));
+                reads.push(Ok(read.to_vec()));
+                rest = more;
+            }
+            let (lines, _) = lines(Script::new(reads)).await;
+            assert_eq!(lines.iter().map(|(_, line)| line.clone()).collect::<Vec<_>>(), expected);
+            assert!(lines.iter().zip(1..).all(|((number, _), expected)| *number == expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_is_delivered_after_what_was_read() {
+        let reads = vec![Ok(b"a\nb".to_vec()), Err(io::Error::other("gone"))];
+        let mut chunks = spawn(Script::new(reads), Budget::new(1));
+        assert_eq!(chunks.next().await.unwrap().unwrap().len(), 2);
+        let error = chunks.next().await.unwrap().unwrap_err();
+        assert_eq!(format!("{error:#}"), "reading standard input: gone");
+        assert!(chunks.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_few_chunks_wait() {
+        let budget = Budget::new(1);
+        let mut chunks = spawn(io::repeat(b'\n'), budget.clone());
+        let first = chunks.next().await.unwrap().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(budget.used() <= 5 * READ_BYTES as u64);
+        let next = chunks.next().await.unwrap().unwrap();
+        assert_eq!(next.first_line(), 1 + first.len() as u64);
+    }
+}

@@ -1,0 +1,184 @@
+//! JSON schema to column types.
+
+use serde_json::{Map, Value};
+
+use super::{DataType, Field, MAX_DEPTH, METADATA_NAMES, SchemaOptions, hive, names};
+
+/// The columns of a stream: one per property of its schema, in order, with names as stored. Total: a schema that says
+/// nothing usable gives no columns, a property that says nothing usable gives a column of JSON text.
+#[must_use]
+pub fn columns(json_schema: &Value, options: &SchemaOptions) -> Vec<Field> {
+    let Some(properties) = json_schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
+    let reserved: &[&str] = if options.metadata_columns { &METADATA_NAMES } else { &[] };
+    let stored = names::distinct_from(properties.keys().map(String::as_str), reserved);
+    properties
+        .iter()
+        .zip(stored)
+        .map(|((source, schema), name)| Field { source: source.clone(), name, data_type: column_type(schema, options) })
+        .collect()
+}
+
+/// The type of a top-level property.
+fn column_type(schema: &Value, options: &SchemaOptions) -> DataType {
+    match read(schema, options, 0) {
+        Shape::Fixed(data_type)
+            if data_type.depth() <= MAX_DEPTH
+                && hive::type_string(&data_type).chars().count() <= hive::MAX_TYPE_CHARS =>
+        {
+            data_type
+        }
+        Shape::Text => DataType::STRING,
+        Shape::Fixed(_) | Shape::Null | Shape::Open => DataType::Json,
+    }
+}
+
+/// What a schema says about its values.
+#[derive(Debug, PartialEq)]
+enum Shape {
+    /// One type.
+    Fixed(DataType),
+    /// Strings and others: a string column at the top level, not fixed inside.
+    Text,
+    /// Nothing but null.
+    Null,
+    /// No one type.
+    Open,
+}
+
+fn read(schema: &Value, options: &SchemaOptions, depth: usize) -> Shape {
+    let Some(schema) = schema.as_object() else { return Shape::Open };
+    if depth > MAX_DEPTH {
+        return Shape::Open;
+    }
+    match schema.get("type") {
+        Some(Value::String(name)) => read_type(name, schema, options, depth),
+        Some(Value::Array(names)) => {
+            let mut kinds: Vec<&str> = Vec::new();
+            for name in names {
+                match name.as_str() {
+                    Some("null") => {}
+                    Some(name) if kinds.contains(&name) => {}
+                    Some(name) => kinds.push(name),
+                    None => return Shape::Open,
+                }
+            }
+            match kinds.as_slice() {
+                [] => Shape::Null,
+                [one] => read_type(one, schema, options, depth),
+                ["integer" | "int", "number"] | ["number", "integer" | "int"] => {
+                    read_type("number", schema, options, depth)
+                }
+                several if several.contains(&"string") => Shape::Text,
+                _ => Shape::Open,
+            }
+        }
+        Some(_) => Shape::Open,
+        None => {
+            if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+                return well_known(reference, options);
+            }
+            if let Some(alternatives) = alternatives(schema) {
+                return read_union(alternatives, options, depth);
+            }
+            // A schema without a type that lists properties means objects.
+            if schema.contains_key("properties") { read_object(schema, options, depth) } else { Shape::Open }
+        }
+    }
+}
+
+fn read_type(name: &str, schema: &Map<String, Value>, options: &SchemaOptions, depth: usize) -> Shape {
+    let airbyte_type = schema.get("airbyte_type").and_then(Value::as_str).unwrap_or_default();
+    let without_zone = airbyte_type.ends_with("_without_timezone");
+    let fixed = match name {
+        "boolean" => DataType::Boolean,
+        "integer" | "int" => DataType::INTEGER,
+        "number" if airbyte_type == "integer" => DataType::INTEGER,
+        "number" => number(options),
+        "string" => match schema.get("format").and_then(Value::as_str) {
+            Some("date") => DataType::Date,
+            Some("date-time") => DataType::Timestamp { zoned: !without_zone },
+            Some("time") => DataType::Time { zoned: !without_zone },
+            _ => DataType::STRING,
+        },
+        "null" => return Shape::Null,
+        "object" if alternatives(schema).is_none() => return read_object(schema, options, depth),
+        "array" if alternatives(schema).is_none() => return read_array(schema, options, depth),
+        _ => return Shape::Open,
+    };
+    Shape::Fixed(fixed)
+}
+
+fn number(options: &SchemaOptions) -> DataType {
+    if options.float_as_decimal { DataType::Decimal { precision: 38, scale: 25 } } else { DataType::NUMBER }
+}
+
+/// `WellKnownTypes.json#/definitions/X`, also without the slash.
+fn well_known(reference: &str, options: &SchemaOptions) -> Shape {
+    let Some((file, definition)) = reference.split_once('#') else { return Shape::Open };
+    if !file.ends_with("WellKnownTypes.json") {
+        return Shape::Open;
+    }
+    let fixed = match definition.trim_start_matches('/').trim_start_matches("definitions/") {
+        "String" | "BinaryData" => DataType::STRING,
+        "Boolean" => DataType::Boolean,
+        "Date" => DataType::Date,
+        "TimestampWithTimezone" => DataType::Timestamp { zoned: true },
+        "TimestampWithoutTimezone" => DataType::Timestamp { zoned: false },
+        "TimeWithTimezone" => DataType::Time { zoned: true },
+        "TimeWithoutTimezone" => DataType::Time { zoned: false },
+        "Integer" => DataType::INTEGER,
+        "Number" => number(options),
+        _ => return Shape::Open,
+    };
+    Shape::Fixed(fixed)
+}
+
+fn alternatives(schema: &Map<String, Value>) -> Option<&Vec<Value>> {
+    ["oneOf", "anyOf", "allOf"]
+        .iter()
+        .find_map(|key| schema.get(*key).and_then(Value::as_array).filter(|list| !list.is_empty()))
+}
+
+fn read_union(alternatives: &[Value], options: &SchemaOptions, depth: usize) -> Shape {
+    let mut found = Shape::Null;
+    for alternative in alternatives {
+        match read(alternative, options, depth + 1) {
+            Shape::Null => {}
+            shape if found == Shape::Null || found == shape => found = shape,
+            _ => return Shape::Open,
+        }
+    }
+    found
+}
+
+fn read_object(schema: &Map<String, Value>, options: &SchemaOptions, depth: usize) -> Shape {
+    let open = |key: &str| !matches!(schema.get(key), None | Some(Value::Bool(false) | Value::Null));
+    let patterns = schema.get("patternProperties").and_then(Value::as_object).is_some_and(|p| !p.is_empty());
+    let properties = schema.get("properties").and_then(Value::as_object).filter(|p| !p.is_empty());
+    let (Some(properties), false, false) = (properties, open("additionalProperties"), patterns) else {
+        return Shape::Open;
+    };
+    let stored = names::distinct_nested(properties.keys().map(String::as_str));
+    let mut fields = Vec::with_capacity(properties.len());
+    for ((source, schema), name) in properties.iter().zip(stored) {
+        let Shape::Fixed(data_type) = read(schema, options, depth + 1) else { return Shape::Open };
+        fields.push(Field { source: source.clone(), name, data_type });
+    }
+    Shape::Fixed(DataType::Struct(fields))
+}
+
+fn read_array(schema: &Map<String, Value>, options: &SchemaOptions, depth: usize) -> Shape {
+    let element = match schema.get("items") {
+        // A list of schemas describes a tuple; it has one type only if all its members agree.
+        Some(Value::Array(items)) => read_union(items, options, depth),
+        Some(items) => read(items, options, depth + 1),
+        None => return Shape::Open,
+    };
+    match element {
+        Shape::Fixed(DataType::Date | DataType::Timestamp { .. } | DataType::Time { .. }) => {
+            Shape::Fixed(DataType::Array(Box::new(DataType::STRING)))
+        }
+        Shape::Fixed(element) => Shape::Fixed(DataType::Array(Box::new(element))),
+        Shape::Text | Shape::Null | Shape::Open => Shape::Open,
+    }
+}

@@ -1,0 +1,101 @@
+//! Sealed batches into S3, invisibly: parts of an upload, or bytes that wait for their one `PutObject`.
+//!
+//! Nothing staged exists for any reader until [`Sealed::publish`]. A doubtful answer to a publishing call is resolved
+//! by reading: every object carries a token in its user metadata, and an object with our token and length is ours.
+
+mod call;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::aws::{Aws, AwsError};
+
+pub use upload::{PART_BYTES, Published, Sealed, Upload};
+
+/// Requests with bodies at one time. Two cores saturate well below this; more only holds more memory.
+const CONCURRENT_BODIES: usize = 16;
+
+/// Where an object lies.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.key)
+    }
+}
+
+/// The way into S3 for all objects of a sync. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    aws: Aws,
+    token: String,
+    permits: Semaphore,
+    in_flight: AtomicU64,
+    objects: AtomicU64,
+    bytes: AtomicU64,
+    failed: watch::Sender<bool>,
+}
+
+impl Stage {
+    /// `token` names this process in the metadata of everything it writes.
+    #[must_use]
+    pub fn new(aws: Aws, token: String) -> Self {
+        let (failed, _) = watch::channel(false);
+        Self {
+            shared: Arc::new(Shared {
+                aws,
+                token,
+                permits: Semaphore::new(CONCURRENT_BODIES),
+                in_flight: AtomicU64::new(0),
+                objects: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+                failed,
+            }),
+        }
+    }
+
+    /// An object to be. Nothing happens in S3 before there are bytes.
+    #[must_use]
+    pub fn open(&self, name: ObjectName) -> Upload {
+        Upload::new(self.clone(), name)
+    }
+
+    /// Bytes on their way to S3 now.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.shared.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Objects and bytes published so far.
+    #[must_use]
+    pub fn published(&self) -> (u64, u64) {
+        (self.shared.objects.load(Ordering::Relaxed), self.shared.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Returns once a part could not be sent, after all patience. Which one says the upload when it is published or
+    /// [`Upload::failure`] is asked.
+    pub async fn failed(&self) {
+        let mut failed = self.shared.failed.subscribe();
+        if failed.wait_for(|failed| *failed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Errors of parts are shared between the task that met them and the upload that owns them.
+type PartResult = Result<aws_sdk_s3::types::CompletedPart, AwsError>;
