@@ -36,7 +36,7 @@ pub enum Action {
 pub struct Fault {
     /// `service:Operation`, such as `glue:UpdateTable` or `s3:PutObject`; `*` is every call.
     pub operation: String,
-    /// Only calls whose key, table name or JSON body contains this.
+    /// Only calls whose `bucket/key?query` (S3) or body (the other services) contains this.
     #[serde(default)]
     pub matching: Option<String>,
     /// So many calls pass before the first is hit.

@@ -181,7 +181,7 @@ async fn read(parts: &Parts, body: Incoming, signature: Option<&Signature>) -> R
         call.target = request.target();
         call.query = parts.uri.query().unwrap_or_default().to_owned();
         call.bytes = request.length().unwrap_or(0);
-        let text = call.target.clone();
+        let text = format!("{}?{}", call.target, call.query);
         return Ok((Asked::S3(Box::new(request)), call, text));
     }
     let body = collect(body).await?;

@@ -9,8 +9,8 @@
 //! [`Faults`] script what goes wrong, [`Journal`] tells what was asked. Both can also be reached over HTTP under
 //! `/_sandbox/`.
 //!
-//! A request passes, in this order: [`front`] (which service, which operation), the journal, the faults, [`auth`],
-//! then [`s3`], [`glue`], [`lake_formation`] or [`sts`]. The last three change [`catalog`], the first [`s3::store`].
+//! A request passes, in this order: `front` (which service, which operation), the journal, the faults, `auth`, then
+//! `s3`, `glue`, `lake_formation` or `sts`. Glue and Lake Formation change `catalog`, S3 changes `s3::store`.
 
 mod auth;
 mod catalog;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use hyper::service::service_fn;
@@ -92,6 +92,11 @@ impl Sandbox {
         self.state.change_settings(change)
     }
 
+    /// Writes `views.sql` now, rather than within a second of the last change.
+    pub fn write_views(&self) -> anyhow::Result<()> {
+        self.state.save_views()
+    }
+
     /// Closes the port, ends every request where it stands, and writes `catalog.json` and `views.sql`.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.close();
@@ -139,20 +144,28 @@ async fn accept(state: Arc<State>, listener: TcpListener) {
 /// Does what time brings, and writes the state shortly after it has changed.
 async fn keep(state: Arc<State>) {
     const PERIOD: Duration = Duration::from_millis(40);
-    const PERIODS_BETWEEN_VIEWS: u32 = 25;
-    let mut period = 0;
+    const BETWEEN_VIEWS: Duration = Duration::from_secs(1);
+    let mut pause = PERIOD;
+    let mut views_at = Instant::now() + BETWEEN_VIEWS;
     loop {
-        tokio::time::sleep(PERIOD).await;
-        period += 1;
+        tokio::time::sleep(pause).await;
         let state = Arc::clone(&state);
+        let begun = Instant::now();
+        let with_views = begun >= views_at;
         let work = tokio::task::spawn_blocking(move || {
             state.tick();
             // What cannot be written now is tried again, and `stop` reports it.
             drop(state.save());
-            if period % PERIODS_BETWEEN_VIEWS == 0 {
+            let took = begun.elapsed();
+            if with_views {
                 drop(state.save_views());
             }
+            took
         });
-        drop(work.await);
+        // A large catalog is written less often, so that writing it takes a fifth of the time at most.
+        pause = work.await.map_or(PERIOD, |took| PERIOD.max(took * 4));
+        if with_views {
+            views_at = Instant::now() + BETWEEN_VIEWS.max(begun.elapsed() * 4);
+        }
     }
 }

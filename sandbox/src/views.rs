@@ -76,44 +76,38 @@ fn files(root: &Path, table: &Table, store: &Store) -> BTreeMap<Vec<String>, Vec
 /// The query of a view.
 fn select(root: &Path, table: &Table, store: &Store) -> String {
     let (columns, keys) = (table.columns(), table.partition_keys());
-    let is_json = is_json(table);
-    let all = || columns.iter().chain(&keys);
-    if all().next().is_none() {
+    if columns.is_empty() && keys.is_empty() {
         return "SELECT NULL AS \"no columns\" WHERE false".to_owned();
     }
-    let typed = |(name, kind): &(&str, &str)| format!("CAST(NULL AS {}) AS {}", duckdb_type(kind), quoted(name));
-    let mut parts = vec![format!("SELECT {} WHERE false", all().map(typed).collect::<Vec<_>>().join(", "))];
+    // Under names of their own, because a file may carry its partition columns too and the catalog's values count.
+    let hidden = |at: usize| format!("\"partition value {at}\"");
+    let typed = |kind: &str, name: String| format!("CAST(NULL AS {}) AS {name}", duckdb_type(kind));
+    let empty: Vec<_> = columns
+        .iter()
+        .map(|(name, kind)| typed(kind, quoted(name)))
+        .chain(keys.iter().enumerate().map(|(at, (_, kind))| typed(kind, hidden(at))))
+        .collect();
+    let mut parts = vec![format!("SELECT {} WHERE false", empty.join(", "))];
     for (values, files) in files(root, table, store) {
         let files = files.join(", ");
-        let constants: String = keys
-            .iter()
-            .zip(&values)
-            .map(|((name, kind), value)| {
-                format!(", TRY_CAST({} AS {}) AS {}", literal(value), duckdb_type(kind), quoted(name))
-            })
-            .collect();
-        parts.push(if is_json {
+        let constant = |(at, ((_, kind), value)): (usize, (&(&str, &str), &String))| {
+            format!(", TRY_CAST({} AS {}) AS {}", literal(value), duckdb_type(kind), hidden(at))
+        };
+        let constants: String = keys.iter().zip(&values).enumerate().map(constant).collect();
+        parts.push(if is_json(table) {
             format!("SELECT {}{constants} FROM {}", json_columns(&columns), read_json(&columns, &files))
         } else {
-            let keys: Vec<_> = keys.iter().map(|(name, _)| quoted(name)).collect();
-            // A file may carry its partition columns too; the catalog's values count.
-            let file_columns = if keys.is_empty() {
-                "*".to_owned()
-            } else {
-                format!("COLUMNS(c -> lower(c) NOT IN ({}))", keys.join(", ").to_lowercase().replace('"', "'"))
-            };
-            format!(
-                "SELECT {file_columns}{constants} FROM read_parquet([{files}], union_by_name=true, \
-                 hive_partitioning=false)"
-            )
+            format!("SELECT *{constants} FROM read_parquet([{files}], union_by_name=true, hive_partitioning=false)")
         });
     }
-    let cast = |(name, kind): &(&str, &str)| format!("CAST({0} AS {1}) AS {0}", quoted(name), duckdb_type(kind));
-    format!(
-        "SELECT {}\nFROM (\n  {}\n)",
-        all().map(cast).collect::<Vec<_>>().join(", "),
-        parts.join("\n  UNION ALL BY NAME\n  ")
-    )
+    let cast =
+        |from: String, name: &str, kind: &str| format!("CAST({from} AS {}) AS {}", duckdb_type(kind), quoted(name));
+    let shown: Vec<_> = columns
+        .iter()
+        .map(|(name, kind)| cast(quoted(name), name, kind))
+        .chain(keys.iter().enumerate().map(|(at, (name, kind))| cast(hidden(at), name, kind)))
+        .collect();
+    format!("SELECT {}\nFROM (\n  {}\n)", shown.join(", "), parts.join("\n  UNION ALL BY NAME\n  "))
 }
 
 /// Whether the table's files are JSON lines.

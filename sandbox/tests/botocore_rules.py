@@ -373,7 +373,8 @@ def s3_objects_put_as_files_are_seen():
 @rule
 def s3_many_at_once():
     with concurrent.futures.ThreadPoolExecutor(100) as pool:
-        list(pool.map(lambda n: s3.put_object(Bucket="lake", Key=f"many/{n}", Body=b"x" * n), range(400)))
+        answers = pool.map(lambda n: raw_put(f"many/{n}", b"x" * n, {})[0], range(400))
+        assert set(answers) == {200}
     assert s3.list_objects_v2(Bucket="lake", Prefix="many/")["KeyCount"] == 400
 
 
@@ -835,6 +836,8 @@ def fault_matching_and_always():
     s3.put_object(Bucket="lake", Key="only/that", Body=b"x")
     control("DELETE", "faults")
     s3.put_object(Bucket="lake", Key="only/this", Body=b"x")
+    fault("s3:UploadPart", {"refuse": {"status": 403, "code": "AccessDenied"}}, matching="partNumber=2")
+    refused("AccessDenied", upload, "parts", [b"x", b"y"])
 
 
 @rule

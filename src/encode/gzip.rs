@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 /// What a compressor at [`LEVEL`] holds; measured.
-pub(super) const COMPRESSOR_BYTES: u64 = 320 * 1024;
+pub(super) const COMPRESSOR_BYTES: u64 = 384 * 1024;
 
 /// The level everybody's gzip has. Level 1 costs a third of the CPU and gives files two thirds larger, which every
 /// later query pays for by the byte; beyond 6 there is next to nothing to be had.

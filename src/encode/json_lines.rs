@@ -82,8 +82,7 @@ impl JsonLines {
         match &self.gzip {
             None => output + waiting,
             // What waits will shrink as what came before it did; at first, as JSON mostly does.
-            Some(_) if self.compressed == 0 => output + waiting / 5,
-            Some(_) => output + waiting * output / self.compressed,
+            Some(_) => output + (waiting * output).checked_div(self.compressed).unwrap_or(waiting / 5),
         }
     }
 

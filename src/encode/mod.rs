@@ -63,7 +63,7 @@ pub struct Encoder {
 
 #[derive(Debug)]
 enum Body {
-    Lines(JsonLines),
+    Lines(Box<JsonLines>),
     Groups(Box<RowGroups>),
 }
 
@@ -72,7 +72,7 @@ impl Encoder {
     #[must_use]
     pub fn new(layout: Arc<Layout>) -> Self {
         let body = match layout.options().file_format {
-            FileFormat::Jsonl { gzip } => Body::Lines(JsonLines::new(gzip, layout.options().timestamps.json)),
+            FileFormat::Jsonl { gzip } => Body::Lines(Box::new(JsonLines::new(gzip, layout.options().timestamps.json))),
             FileFormat::Parquet(_) => Body::Groups(Box::new(RowGroups::new(Arc::clone(&layout)))),
         };
         Self { layout, record: Record::default(), scratch: Vec::new(), rows: 0, body }

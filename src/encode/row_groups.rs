@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ::parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::types::Type;
 use anyhow::Context as _;
 use arrow_schema::Schema;
 
@@ -22,10 +23,11 @@ const SLICE_BYTES: usize = 1024 * 1024;
 const SLICE_BYTES_PER_LEAF: usize = 2 * 1024;
 const MAX_SLICE_BYTES: usize = 8 * 1024 * 1024;
 
-/// What an open column writer holds beside what it says it holds; measured.
-const WRITER_BYTES: u64 = 8 * 1024;
+/// What an open column writer holds beside what it says it holds; measured. What it says is short by up to half when
+/// its dictionary has just been given up.
+const WRITER_BYTES: u64 = 4 * 1024;
 /// What the footer keeps of a column in a row group; measured.
-const FOOTER_BYTES: u64 = 1024;
+const FOOTER_BYTES: u64 = 1536;
 
 /// The rows of one object.
 #[derive(Debug)]
@@ -35,8 +37,6 @@ pub(super) struct RowGroups {
     /// Rows in the columns, and the bytes of their records.
     rows: usize,
     bytes: usize,
-    /// Bytes the columns hold, as of the last time they were asked.
-    column_bytes: u64,
     /// Exists from the first encoded slice on.
     file: Option<SerializedFileWriter<Vec<u8>>>,
     /// The open row group.
@@ -57,7 +57,6 @@ impl RowGroups {
             columns: Vec::new(),
             rows: 0,
             bytes: 0,
-            column_bytes: 0,
             file: None,
             writers: Vec::new(),
             open_memory: 0,
@@ -133,9 +132,52 @@ impl RowGroups {
             }
         }
         self.encoded_bytes += as_u64(self.bytes);
-        (self.rows, self.bytes, self.column_bytes) = (0, 0, 0);
-        self.open_memory = self.writers.iter().map(|writer| as_u64(writer.memory_size()) + WRITER_BYTES).sum();
+        (self.rows, self.bytes) = (0, 0);
+        let memory = |writer: &ArrowColumnWriter| as_u64(writer.memory_size()) * 3 / 2 + WRITER_BYTES;
+        self.open_memory = self.writers.iter().map(memory).sum();
         self.open_encoded = self.writers.iter().map(|writer| as_u64(writer.get_estimated_total_bytes())).sum();
+        Ok(())
+    }
+
+    /// Writes all rows there are and ends the row group.
+    fn encode_rest(&mut self) -> anyhow::Result<()> {
+        if self.writers.is_empty() {
+            return self.encode_small_group();
+        }
+        self.encode_slice()?;
+        self.close_row_group()
+    }
+
+    /// Writes a row group of a single slice, one column after the other: a column writer takes up to 100 KB before it
+    /// has seen a value, and a small object of a wide stream must not take that for all its columns at once.
+    fn encode_small_group(&mut self) -> anyhow::Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        self.open_file()?;
+        let layout = Arc::clone(&self.layout);
+        let parquet = layout.parquet.as_ref().context("the layout is not Parquet's")?;
+        let file = self.file.as_mut().context("the file is open")?;
+        let mut group = file.next_row_group()?;
+        let types = parquet.schema.get_fields();
+        for ((column, field), column_type) in self.columns.iter_mut().zip(&parquet.arrow).zip(types) {
+            let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
+            // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.
+            let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(&parquet.properties))?;
+            let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
+            let mut writers = ArrowRowGroupWriterFactory::new(&one, schema).create_column_writers(0)?.into_iter();
+            let array = column.take(field)?;
+            for leaf in compute_leaves(field, &array)? {
+                let mut writer = writers.next().context("a leaf has no writer")?;
+                writer.write(&leaf)?;
+                writer.close()?.append_to_row_group(&mut group)?;
+            }
+        }
+        group.close()?;
+        file.flush()?;
+        self.footer_bytes += FOOTER_BYTES * as_u64(parquet.leaves);
+        self.encoded_bytes += as_u64(self.bytes);
+        (self.rows, self.bytes) = (0, 0);
         Ok(())
     }
 
@@ -157,8 +199,7 @@ impl RowGroups {
     }
 
     pub(super) fn compact(&mut self) -> anyhow::Result<()> {
-        self.encode_slice()?;
-        self.close_row_group()?;
+        self.encode_rest()?;
         self.columns = Vec::new();
         if let Some(file) = &mut self.file {
             file.inner_mut().shrink_to_fit();
@@ -176,7 +217,7 @@ impl RowGroups {
         let written = self.taken + as_u64(self.output_len()) + self.open_encoded;
         let waiting = as_u64(self.bytes);
         // What waits will shrink as what came before it did; at first, as JSON mostly does.
-        written + if self.encoded_bytes == 0 { waiting / 4 } else { waiting * written / self.encoded_bytes }
+        written + (waiting * written).checked_div(self.encoded_bytes).unwrap_or(waiting / 4)
     }
 
     pub(super) fn take_output(&mut self) -> Vec<u8> {
@@ -190,8 +231,7 @@ impl RowGroups {
     }
 
     pub(super) fn finish(mut self) -> anyhow::Result<Vec<u8>> {
-        self.encode_slice()?;
-        self.close_row_group()?;
+        self.encode_rest()?;
         self.open_file()?;
         let file = self.file.take().context("the file is open")?;
         file.into_inner().context("writing the footer")

@@ -182,3 +182,181 @@ fn read_array(schema: &Map<String, Value>, options: &SchemaOptions, depth: usize
         Shape::Text | Shape::Null | Shape::Open => Shape::Open,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn type_of(schema: &Value) -> String {
+        let columns = columns(&json!({"properties": {"c": schema}}), &SchemaOptions::default());
+        match &columns[0].data_type {
+            DataType::Json => "json".to_owned(),
+            DataType::Time { zoned } => format!("time {zoned}"),
+            DataType::Timestamp { zoned } => format!("timestamp {zoned}"),
+            other => hive::type_string(other),
+        }
+    }
+
+    #[test]
+    fn every_schema_has_a_type() {
+        let object = |properties: Value| json!({"type": "object", "properties": properties});
+        let reference = |name: &str| json!({"$ref": format!("WellKnownTypes.json#/definitions/{name}")});
+        for (schema, expected) in [
+            (json!({"type": "string"}), "string"),
+            (json!({"type": ["null", "string"]}), "string"),
+            (json!({"type": ["string"]}), "string"),
+            (json!({"type": "string", "format": "uuid"}), "string"),
+            (json!({"type": "string", "airbyte_type": "big_integer"}), "string"),
+            (json!({"type": "string", "format": "date"}), "date"),
+            (json!({"type": ["null", "string"], "format": "date-time"}), "timestamp true"),
+            (
+                json!({"type": "string", "format": "date-time", "airbyte_type": "timestamp_with_timezone"}),
+                "timestamp true",
+            ),
+            (
+                json!({"type": "string", "format": "date-time", "airbyte_type": "timestamp_without_timezone"}),
+                "timestamp false",
+            ),
+            (json!({"type": "string", "format": "time"}), "time true"),
+            (json!({"type": "string", "format": "time", "airbyte_type": "time_without_timezone"}), "time false"),
+            (json!({"type": "integer"}), "bigint"),
+            (json!({"type": "int"}), "bigint"),
+            (json!({"type": ["integer", "null"]}), "bigint"),
+            (json!({"type": "number"}), "double"),
+            (json!({"type": "number", "airbyte_type": "integer"}), "bigint"),
+            (json!({"type": "number", "airbyte_type": "big_number"}), "double"),
+            (json!({"type": ["integer", "number"]}), "double"),
+            (json!({"type": ["null", "number", "integer"]}), "double"),
+            (json!({"type": "boolean"}), "boolean"),
+            (json!({"type": ["string", "integer"]}), "string"),
+            (json!({"type": ["object", "string", "null"]}), "string"),
+            (json!({"type": ["integer", "boolean"]}), "json"),
+            (json!({"type": ["object", "array"]}), "json"),
+            (json!({"type": "null"}), "json"),
+            (json!({"type": ["null"]}), "json"),
+            (json!({"type": []}), "json"),
+            (json!({"type": "whatever"}), "json"),
+            (json!({"type": 7}), "json"),
+            (json!({"type": ["string", 7]}), "json"),
+            (json!({}), "json"),
+            (json!(true), "json"),
+            (json!(null), "json"),
+            (json!({"enum": ["a"]}), "json"),
+            (reference("String"), "string"),
+            (reference("BinaryData"), "string"),
+            (reference("Boolean"), "boolean"),
+            (reference("Date"), "date"),
+            (reference("TimestampWithTimezone"), "timestamp true"),
+            (reference("TimestampWithoutTimezone"), "timestamp false"),
+            (reference("TimeWithTimezone"), "time true"),
+            (reference("TimeWithoutTimezone"), "time false"),
+            (reference("Integer"), "bigint"),
+            (reference("Number"), "double"),
+            (reference("Other"), "json"),
+            (json!({"$ref": "WellKnownTypes.json#definitions/Integer"}), "bigint"),
+            (json!({"$ref": "#/definitions/Integer"}), "json"),
+            (json!({"oneOf": [{"type": "string"}, {"type": "integer"}]}), "json"),
+            (json!({"anyOf": [{"type": "string"}, {"type": "null"}]}), "string"),
+            (json!({"anyOf": [{"type": "null"}, {"type": ["null", "integer"]}]}), "bigint"),
+            (json!({"allOf": [{"type": "integer"}]}), "bigint"),
+            (json!({"oneOf": [{"type": "integer"}, {"type": "integer"}]}), "bigint"),
+            (json!({"oneOf": []}), "json"),
+            (json!({"type": "string", "oneOf": [{"const": "a"}, {"const": "b"}]}), "string"),
+            (json!({"type": "object", "oneOf": [{}], "properties": {"a": {"type": "string"}}}), "json"),
+            (json!({"type": "object"}), "json"),
+            (object(json!({})), "json"),
+            (object(json!({"a": {"type": "integer"}})), "struct<a:bigint>"),
+            (json!({"properties": {"a": {"type": "integer"}}}), "struct<a:bigint>"),
+            (json!({"type": ["null", "object"], "properties": {"a": {"type": "integer"}}}), "struct<a:bigint>"),
+            (
+                object(json!({"fooBar": {"type": "string"}, "a.b": {"type": "string", "format": "date"}})),
+                "struct<fooBar:string,a_b:date>",
+            ),
+            (object(json!({"a": {"type": ["string", "integer"]}})), "json"),
+            (object(json!({"a": {}})), "json"),
+            (object(json!({"a": {"type": "object"}})), "json"),
+            (object(json!({"a": {"type": "array"}})), "json"),
+            (object(json!({"a": object(json!({"b": {"type": "number"}}))})), "struct<a:struct<b:double>>"),
+            (json!({"type": "object", "additionalProperties": true, "properties": {"a": {"type": "string"}}}), "json"),
+            (
+                json!({"type": "object", "additionalProperties": {"type": "string"}, "properties": {"a": {"type": "string"}}}),
+                "json",
+            ),
+            (
+                json!({"type": "object", "additionalProperties": false, "properties": {"a": {"type": "string"}}}),
+                "struct<a:string>",
+            ),
+            (
+                json!({"type": "object", "patternProperties": {"^x": {}}, "properties": {"a": {"type": "string"}}}),
+                "json",
+            ),
+            (
+                object(
+                    json!({"a": {"type": "object", "additionalProperties": true, "properties": {"x": {"type": "string"}}}}),
+                ),
+                "json",
+            ),
+            (json!({"type": "array"}), "json"),
+            (json!({"type": "array", "items": {}}), "json"),
+            (json!({"type": "array", "items": []}), "json"),
+            (json!({"type": "array", "items": true}), "json"),
+            (json!({"type": "array", "items": {"type": "integer"}}), "array<bigint>"),
+            (json!({"type": "array", "items": [{"type": "integer"}]}), "array<bigint>"),
+            (json!({"type": "array", "items": [{"type": "integer"}, {"type": "string"}]}), "json"),
+            (json!({"type": "array", "items": {"type": ["null", "string"]}}), "array<string>"),
+            (json!({"type": "array", "items": {"type": ["string", "integer"]}}), "json"),
+            (json!({"type": "array", "items": {"type": "string", "format": "date"}}), "array<string>"),
+            (json!({"type": "array", "items": {"type": "string", "format": "date-time"}}), "array<string>"),
+            (json!({"type": "array", "items": {"type": "array", "items": {"type": "number"}}}), "array<array<double>>"),
+            (
+                json!({"type": "array", "items": object(json!({"d": {"type": "string", "format": "date"}}))}),
+                "array<struct<d:date>>",
+            ),
+            (json!({"type": "array", "items": {"type": "object"}}), "json"),
+            (json!({"type": "array", "items": {"oneOf": [{"type": "string"}, {"type": "object"}]}}), "json"),
+        ] {
+            assert_eq!(type_of(&schema), expected, "{schema}");
+        }
+    }
+
+    #[test]
+    fn schemas_without_usable_properties_have_no_columns() {
+        for schema in [json!(null), json!({}), json!([]), json!({"properties": []}), json!({"type": "object"})] {
+            assert_eq!(columns(&schema, &SchemaOptions::default()), []);
+        }
+    }
+
+    #[test]
+    fn numbers_become_decimals_at_every_depth_where_asked() {
+        let schema = json!({"properties": {"n": {"type": "number"}, "a": {"type": "array", "items": {"type": "number"}},
+            "i": {"type": "integer"}}});
+        let options = SchemaOptions { float_as_decimal: true, ..SchemaOptions::default() };
+        let types: Vec<String> = columns(&schema, &options).iter().map(|f| hive::type_string(&f.data_type)).collect();
+        assert_eq!(types, ["decimal(38,25)", "array<decimal(38,25)>", "bigint"]);
+    }
+
+    #[test]
+    fn deep_and_long_types_are_json_text() {
+        let nest =
+            |depth| (0..depth).fold(json!({"type": "integer"}), |inner, _| json!({"type": "array", "items": inner}));
+        assert_eq!(type_of(&nest(30)), format!("{}bigint{}", "array<".repeat(30), ">".repeat(30)));
+        assert_eq!(type_of(&nest(MAX_DEPTH)), format!("{}bigint{}", "array<".repeat(MAX_DEPTH), ">".repeat(MAX_DEPTH)));
+        assert_eq!(type_of(&nest(MAX_DEPTH + 1)), "json");
+        assert_eq!(type_of(&nest(120)), "json");
+        let members: Map<String, Value> = (0..20_000).map(|i| (format!("m{i}"), json!({"type": "integer"}))).collect();
+        assert_eq!(type_of(&json!({"type": "object", "properties": members})), "json");
+    }
+
+    #[test]
+    fn columns_have_distinct_names_in_the_order_of_the_schema() {
+        let schema = json!({"properties": {"Ünï": {"type": "string"}, "ID": {}, "id": {}, "_airbyte_meta": {}}});
+        let names = |metadata_columns| -> Vec<String> {
+            let options = SchemaOptions { metadata_columns, ..SchemaOptions::default() };
+            columns(&schema, &options).into_iter().map(|field| field.name).collect()
+        };
+        assert_eq!(names(false), ["uni", "id_56e8eb60", "id", "_airbyte_meta"]);
+        assert_eq!(names(true)[..3], names(false)[..3]);
+        assert!(names(true)[3].starts_with("_airbyte_meta_"));
+    }
+}

@@ -1,0 +1,199 @@
+//! Lost answers, throttling, dropped connections and kills between any two calls: nothing is lost, nothing doubled.
+
+use sandbox::{Action, Fault, Refusal};
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, catalog, complete, record, records, state};
+
+fn refusal(status: u16, code: &str) -> Action {
+    Action::Refuse(Refusal { status, code: code.into(), message: "scripted".into(), headers: Default::default() })
+}
+
+/// A sync with every kind of call: two tables, one large enough for parts, one replaced; columns are added.
+struct Scenario {
+    governed: bool,
+    partitioned: bool,
+}
+
+impl Scenario {
+    fn config(&self, lab: &Lab) -> Value {
+        let partitioning = if self.partitioned { "DAY" } else { "NO PARTITIONING" };
+        lab.config(json!({ "lakeformation_governed_tables": self.governed, "partitioning": partitioning }))
+    }
+
+    fn prepare(&self, lab: &Lab) {
+        let mut before = catalog(&["a", "b"], "append");
+        before["streams"][0]["stream"]["json_schema"]["properties"].as_object_mut().unwrap().remove("version");
+        let config = self.config(lab);
+        let drop_version = |text: String| text.replace("\"version\":\"old\",", "");
+        lab.sync(&config, &before, &(drop_version(records("a", 0..2, "old")) + &records("b", 0..2, "old")));
+        lab.sandbox().journal().clear();
+    }
+
+    /// Stream `a` is appended to (a new column, parts), `new` is created, `b` is replaced where that works.
+    fn catalog(&self) -> Value {
+        let mut catalog = catalog(&["a", "new", "b"], "append");
+        if self.replaces() {
+            for (key, value) in [("generation_id", 3), ("minimum_generation_id", 3), ("sync_id", 11)] {
+                catalog["streams"][2][key] = json!(value);
+            }
+        }
+        catalog
+    }
+
+    fn replaces(&self) -> bool {
+        self.governed || !self.partitioned
+    }
+
+    fn input(&self) -> String {
+        let padding = "y".repeat(1_000_000);
+        let mut input: String = (10..20).map(|id| record("a", id, &padding).replace("2024-01-", "2024-02-")).collect();
+        input = input.replace("2024-02-", if self.partitioned { "2024-02-0" } else { "2024-02-" });
+        // One day for all large rows, so that they share an object of several parts.
+        input = (10..20).map(|id| {
+            let line = record("a", id, &padding);
+            let at = line.find("2024-01-").unwrap();
+            format!("{}2024-02-01{}", &line[..at], &line[at + 10..])
+        }).collect();
+        input + &state("a", 1) + &records("new", 0..3, "n") + &state("new", 2) + &records("b", 0..4, "new")
+            + &state("b", 3) + &complete("a") + &complete("new") + &complete("b")
+    }
+
+    fn verify(&self, lab: &Lab, doubled: bool, what: &str) {
+        let expected_b = if self.replaces() { 4 } else { 4 };
+        for (table, distinct) in [("a", 12), ("new", 3), ("b", expected_b)] {
+            let row = &lab.rows(&format!("SELECT count(*) n, count(DISTINCT id) d FROM demo.{table}"))[0];
+            assert_eq!(row["d"], distinct, "{what}: {table} has {row}");
+            let once = if table == "b" && !self.replaces() { 6 } else { distinct };
+            assert!(doubled || row["n"] == once, "{what}: {table} is doubled: {row}");
+        }
+    }
+}
+
+const SCENARIOS: [Scenario; 3] = [
+    Scenario { governed: false, partitioned: false },
+    Scenario { governed: false, partitioned: true },
+    Scenario { governed: true, partitioned: true },
+];
+
+/// The operations that a scenario's sync makes.
+fn operations(scenario: &Scenario) -> Vec<(String, usize)> {
+    let lab = Lab::new();
+    scenario.prepare(&lab);
+    lab.sync(&scenario.config(&lab), &scenario.catalog(), &scenario.input());
+    scenario.verify(&lab, false, "undisturbed");
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for call in lab.sandbox().journal().calls() {
+        let name = format!("{}:{}", call.service, call.operation);
+        match counts.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+    counts
+}
+
+fn disturbed(scenario: &Scenario, operation: &str, skip: usize, action: &Action) {
+    let lab = Lab::new();
+    scenario.prepare(&lab);
+    let fault = Fault { skip: u32::try_from(skip).unwrap(), ..Fault::next(operation, action.clone()) };
+    lab.sandbox().faults().add(fault);
+    let what = format!("{operation} #{skip} {action:?}");
+    let ran = lab.write(&scenario.config(&lab), &scenario.catalog(), &scenario.input());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{what}: {}", ran.stdout);
+    assert_eq!(ran.state_ids(), [1, 2, 3], "{what}");
+    scenario.verify(&lab, false, &what);
+}
+
+/// Every call of a sync, once with its answer lost and once never arriving.
+#[test]
+fn lost_answers_and_lost_calls_change_nothing() {
+    for scenario in &SCENARIOS {
+        for (operation, count) in operations(scenario) {
+            for skip in 0..count.min(3) {
+                for action in [Action::Lose, Action::Drop] {
+                    disturbed(scenario, &operation, skip, &action);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn throttling_server_errors_and_conflicts_are_outlasted() {
+    for scenario in &SCENARIOS {
+        for (operation, _) in operations(scenario) {
+            let mut actions = vec![Action::Throttle, refusal(500, "InternalServiceException")];
+            if matches!(operation.as_str(), "glue:UpdateTable" | "lakeformation:UpdateTableObjects" | "lakeformation:CommitTransaction") {
+                actions.push(refusal(400, "ConcurrentModificationException"));
+            }
+            if matches!(operation.as_str(), "lakeformation:UpdateTableObjects") {
+                actions.push(refusal(400, "ResourceNotReadyException"));
+            }
+            for action in actions {
+                disturbed(scenario, &operation, 0, &action);
+            }
+        }
+    }
+}
+
+/// SIGKILL while a call is on its way, before or after it is done; then the platform's next attempt. Every row is
+/// there, and no reader sees a table half switched.
+#[test]
+fn a_kill_between_any_two_calls_is_healed_by_the_next_attempt() {
+    for scenario in &SCENARIOS {
+        for (operation, count) in operations(scenario) {
+            for skip in 0..count.min(2) {
+                let lab = Lab::new();
+                scenario.prepare(&lab);
+                lab.sandbox().faults().add(Fault {
+                    skip: u32::try_from(skip).unwrap(),
+                    ..Fault::next(&operation, Action::Hold)
+                });
+                let mut running = lab.spawn(&scenario.config(&lab), &scenario.catalog());
+                running.feed(&scenario.input());
+                drop(running.stdin.take());
+                lab.wait_for_hold();
+                let before = running.kill();
+                // The call that was held arrives, or not, after the process is gone.
+                lab.sandbox().faults().release();
+                let what = format!("killed at {operation} #{skip}");
+                if scenario.replaces() {
+                    let versions = lab.rows("SELECT version, count(*) n FROM demo.b GROUP BY ALL");
+                    assert_eq!(versions.len(), 1, "{what}: {versions:?}");
+                    let whole = [json!({ "version": "old", "n": 2 }), json!({ "version": "new", "n": 4 })];
+                    assert!(whole.contains(&versions[0]), "{what}: {versions:?}");
+                }
+                // What a state says is safe is safe.
+                for id in before.state_ids() {
+                    let (table, rows) = [("a", 12), ("new", 3), ("b", 4)][usize::try_from(id - 1).unwrap()];
+                    assert_eq!(lab.value(&format!("SELECT count(DISTINCT id) FROM demo.{table}")), rows, "{what}");
+                }
+                let after = lab.write(&scenario.config(&lab), &scenario.catalog(), &scenario.input());
+                assert_eq!(after.code, Some(0), "{what}: {}", after.stdout);
+                scenario.verify(&lab, true, &what);
+            }
+        }
+    }
+}
+
+/// What does not go away is one transient error, within the patience, and no state.
+#[test]
+fn an_endless_outage_of_one_upload_ends_the_sync() {
+    let lab = Lab::new();
+    lab.sandbox().faults().add(Fault { times: None, ..Fault::next("s3:PutObject", refusal(403, "AccessDenied")) });
+    let ran = lab.write(&lab.config(json!({})), &catalog(&["a"], "append"), &(records("a", 0..3, "x") + &state("a", 1)));
+    let (kind, message) = ran.error();
+    assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
+    assert!(message.contains("s3:PutObject"), "{message}");
+}
+
+#[test]
+fn errors_inside_batch_answers_are_seen() {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partitioning": "DAY" }));
+    lab.fault("glue:BatchCreatePartition", refusal(400, "AccessDeniedException"));
+    let ran = lab.write(&config, &catalog(&["a"], "append"), &(records("a", 0..3, "x") + &state("a", 1)));
+    assert_eq!((ran.code, ran.error().0.as_str(), ran.states().len()), (Some(1), "config_error", 0));
+    assert!(lab.objects().is_empty(), "partitions come before objects");
+}

@@ -1,0 +1,422 @@
+//! A sandbox in a folder of its own, and the real binary run against it.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sandbox::{Action, Call, Fault, Options, Sandbox};
+use serde_json::{Value, json};
+
+/// A sandbox, and files around it.
+pub(crate) struct Lab {
+    pub(crate) folder: tempfile::TempDir,
+    sandbox: Option<Sandbox>,
+    options: Options,
+}
+
+/// What a run of the binary came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) messages: Vec<Value>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// The most memory the process had, in KiB.
+    pub(crate) peak_kib: u64,
+}
+
+/// A run that goes on.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) stdin: Option<ChildStdin>,
+    stdout: std::thread::JoinHandle<String>,
+    stderr: std::thread::JoinHandle<String>,
+    files: tempfile::TempDir,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut lab = Self { folder, sandbox: None, options };
+        lab.start();
+        lab.sandbox().ensure_bucket("lake").unwrap();
+        lab
+    }
+
+    fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let started = runtime.block_on(Sandbox::start(self.folder.path().join("lake"), self.options.clone()));
+        self.sandbox = Some(started.unwrap());
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        self.sandbox.as_ref().unwrap()
+    }
+
+    /// A configuration of plain Parquet tables, with changes.
+    pub(crate) fn config(&self, changes: Value) -> Value {
+        let mut config = json!({
+            "credentials": {
+                "credentials_title": "IAM User",
+                "aws_access_key_id": "AKIAEXAMPLE",
+                "aws_secret_access_key": "planted-secret-key"
+            },
+            "region": "us-east-1",
+            "bucket_name": "lake",
+            "lakeformation_database_name": "demo",
+            "format": { "format_type": "JSONL" },
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            if value.is_null() {
+                config.as_object_mut().unwrap().remove(key);
+            } else {
+                config[key] = value.clone();
+            }
+        }
+        config
+    }
+
+    pub(crate) fn governed(&self, changes: Value) -> Value {
+        let mut config = self.config(json!({ "lakeformation_governed_tables": true }));
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config
+    }
+
+    /// Starts `write`.
+    pub(crate) fn spawn(&self, config: &Value, catalog: &Value) -> Running {
+        self.spawn_with(config, catalog, &[])
+    }
+
+    pub(crate) fn spawn_with(&self, config: &Value, catalog: &Value, environment: &[(&str, &str)]) -> Running {
+        let files = tempfile::tempdir().unwrap();
+        let path = |name: &str, content: &Value| {
+            let path = files.path().join(name);
+            std::fs::write(&path, content.to_string()).unwrap();
+            path
+        };
+        let (config, catalog) = (path("config.json", config), path("catalog.json", catalog));
+        let mut command = self.command();
+        command.arg("write").arg("--config").arg(config).arg("--catalog").arg(catalog);
+        command.envs(environment.iter().copied());
+        Running::new(command, files)
+    }
+
+    /// The binary, told where the sandbox is.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = binary();
+        command.env("AWS_ENDPOINT_URL", self.sandbox().endpoint());
+        command
+    }
+
+    /// Runs `write` over `input`.
+    pub(crate) fn write(&self, config: &Value, catalog: &Value, input: &str) -> Ran {
+        let mut running = self.spawn(config, catalog);
+        running.feed(input);
+        running.end()
+    }
+
+    /// Runs `write`, and demands that it succeeds.
+    #[track_caller]
+    pub(crate) fn sync(&self, config: &Value, catalog: &Value, input: &str) -> Ran {
+        let ran = self.write(config, catalog, input);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
+        ran
+    }
+
+    /// Runs `check`.
+    pub(crate) fn check(&self, config: &Value) -> Ran {
+        let files = tempfile::tempdir().unwrap();
+        let path = files.path().join("config.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut command = self.command();
+        command.arg("check").arg("--config").arg(path);
+        Running::new(command, files).end()
+    }
+
+    /// Rows of a query over the committed objects, read by DuckDB.
+    #[track_caller]
+    pub(crate) fn rows(&self, sql: &str) -> Vec<Value> {
+        self.sandbox().write_views().unwrap();
+        let views = self.folder.path().join("lake/views.sql");
+        let out = python("readback.py", &["rows".as_ref(), views.as_os_str(), sql.as_ref()]);
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The single value of a query.
+    #[track_caller]
+    pub(crate) fn value(&self, sql: &str) -> Value {
+        let rows = self.rows(sql);
+        rows[0].as_object().unwrap().values().next().unwrap().clone()
+    }
+
+    pub(crate) fn fault(&self, operation: &str, action: Action) {
+        self.sandbox().faults().add(Fault::next(operation, action));
+    }
+
+    /// Calls of an operation since the journal was cleared.
+    pub(crate) fn calls(&self, operation: &str) -> Vec<Call> {
+        self.sandbox().journal().calls().into_iter().filter(|call| call.operation == operation).collect()
+    }
+
+    /// Waits until the sandbox holds a call.
+    #[track_caller]
+    pub(crate) fn wait_for_hold(&self) {
+        for _ in 0..600 {
+            if self.sandbox().faults().held() > 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("no call was held: {:?}", self.sandbox().journal().calls());
+    }
+
+    /// Keys of all objects in the bucket.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        let root = self.folder.path().join("lake/s3/lake");
+        let mut found = Vec::new();
+        files_below(&root, &mut found);
+        let mut keys: Vec<String> =
+            found.iter().map(|path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned()).collect();
+        keys.sort();
+        keys
+    }
+
+    pub(crate) fn object_path(&self, key: &str) -> PathBuf {
+        self.folder.path().join("lake/s3/lake").join(key)
+    }
+
+    /// One JSON request to a service of the sandbox, as Glue and Lake Formation speak.
+    pub(crate) fn ask(&self, service: &str, operation: &str, body: &Value) -> Value {
+        let script = r#"
+import boto3, json, sys
+endpoint, service, operation, body = sys.argv[1:]
+client = boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
+print(json.dumps(getattr(client, operation)(**json.loads(body)), default=str))
+"#;
+        let out = run_python(&["-c", script, self.sandbox().endpoint(), service, operation, &body.to_string()]);
+        serde_json::from_str(&out).unwrap()
+    }
+
+    /// A table as Glue shows it.
+    pub(crate) fn table(&self, name: &str) -> Value {
+        self.ask("glue", "get_table", &json!({ "DatabaseName": "demo", "Name": name }))["Table"].clone()
+    }
+}
+
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files_below(&path, found) } else { found.push(path) }
+    }
+}
+
+/// The binary with an environment that knows nothing of this machine.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_destination-aws-datalake"));
+    command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", "/nonexistent");
+    command
+}
+
+impl Running {
+    pub(crate) fn new(mut command: Command, files: tempfile::TempDir) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let collect = |mut from: Box<dyn std::io::Read + Send>| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                from.read_to_string(&mut text).unwrap();
+                text
+            })
+        };
+        let stdout = collect(Box::new(child.stdout.take().unwrap()));
+        let stderr = collect(Box::new(child.stderr.take().unwrap()));
+        Self { stdin: child.stdin.take(), child, stdout, stderr, files }
+    }
+
+    /// Writes to standard input. That the binary has ended is seen elsewhere.
+    pub(crate) fn feed(&mut self, input: &str) {
+        if let Some(stdin) = &mut self.stdin {
+            drop(stdin.write_all(input.as_bytes()));
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    pub(crate) fn kill(mut self) -> Ran {
+        self.child.kill().unwrap();
+        self.end()
+    }
+
+    /// Closes standard input and waits for the end.
+    pub(crate) fn end(mut self) -> Ran {
+        drop(self.stdin.take());
+        let mut peak_kib = 0;
+        let begun = std::time::Instant::now();
+        let status = loop {
+            // The peak is gone with the process, so it is looked at as long as there is one.
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let seen = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+            peak_kib = peak_kib.max(seen.unwrap_or(0));
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > Duration::from_secs(240) {
+                drop(self.child.kill());
+                panic!("the connector hangs");
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        };
+        let stdout = self.stdout.join().unwrap();
+        let messages = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        drop(self.files);
+        Ran { code: status.code(), messages, stdout, stderr: self.stderr.join().unwrap(), peak_kib }
+    }
+}
+
+impl Ran {
+    /// The states that came back, as `state` objects.
+    pub(crate) fn states(&self) -> Vec<&Value> {
+        self.messages.iter().filter(|m| m["type"] == "STATE").map(|m| &m["state"]).collect()
+    }
+
+    /// Their ids.
+    pub(crate) fn state_ids(&self) -> Vec<i64> {
+        self.states().iter().map(|state| state["id"].as_i64().unwrap()).collect()
+    }
+
+    /// The one ERROR trace: failure type and message.
+    #[track_caller]
+    pub(crate) fn error(&self) -> (String, String) {
+        let traces: Vec<&Value> = self.messages.iter().filter(|m| m["trace"]["type"] == "ERROR").collect();
+        assert_eq!(traces.len(), 1, "{}", self.stdout);
+        let error = &traces[0]["trace"]["error"];
+        (error["failure_type"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
+    }
+
+    /// Status and message of a check.
+    #[track_caller]
+    pub(crate) fn status(&self) -> (String, String) {
+        let last = self.messages.last().unwrap();
+        assert_eq!(last["type"], "CONNECTION_STATUS", "{}", self.stdout);
+        let status = &last["connectionStatus"];
+        let text = status["message"].as_str().unwrap_or_default().to_owned();
+        (status["status"].as_str().unwrap().to_owned(), text)
+    }
+
+    /// Messages of LOGs at a level.
+    pub(crate) fn logs(&self, level: &str) -> Vec<&str> {
+        let logs = self.messages.iter().filter(|m| m["type"] == "LOG" && m["log"]["level"] == level);
+        logs.map(|m| m["log"]["message"].as_str().unwrap()).collect()
+    }
+}
+
+/// A catalog of streams with an integer `id`, a text and a date-time, in one sync mode.
+pub(crate) fn catalog(streams: &[&str], mode: &str) -> Value {
+    let streams: Vec<Value> = streams.iter().map(|name| stream(name, mode)).collect();
+    json!({ "streams": streams })
+}
+
+pub(crate) fn stream(name: &str, mode: &str) -> Value {
+    json!({
+        "stream": {
+            "name": name,
+            "json_schema": { "type": "object", "properties": {
+                "id": { "type": "integer" },
+                "version": { "type": "string" },
+                "at": { "type": "string", "format": "date-time" },
+            }},
+            "supported_sync_modes": ["full_refresh", "incremental"],
+        },
+        "sync_mode": "full_refresh",
+        "destination_sync_mode": mode,
+        "cursor_field": ["at"],
+    })
+}
+
+pub(crate) fn record(stream: &str, id: u64, version: &str) -> String {
+    let data = json!({ "id": id, "version": version, "at": format!("2024-01-{:02}T10:00:00Z", id % 28 + 1) });
+    format!("{}\n", json!({ "type": "RECORD", "record": { "stream": stream, "data": data, "emitted_at": 1_700_000_000_000_u64 } }))
+}
+
+pub(crate) fn records(stream: &str, ids: std::ops::Range<u64>, version: &str) -> String {
+    ids.map(|id| record(stream, id, version)).collect()
+}
+
+pub(crate) fn state(stream: &str, id: u64) -> String {
+    format!(
+        "{}\n",
+        json!({ "type": "STATE", "state": { "type": "STREAM", "id": id,
+            "stream": { "stream_descriptor": { "name": stream }, "stream_state": { "cursor": id } } } })
+    )
+}
+
+pub(crate) fn global_state(id: u64) -> String {
+    let state = json!({ "type": "GLOBAL", "id": id, "global": { "shared_state": { "lsn": id }, "stream_states": [] } });
+    format!("{}\n", json!({ "type": "STATE", "state": state }))
+}
+
+pub(crate) fn complete(stream: &str) -> String {
+    format!(
+        "{}\n",
+        json!({ "type": "TRACE", "trace": { "type": "STREAM_STATUS", "emitted_at": 1.0,
+            "stream_status": { "stream_descriptor": { "name": stream }, "status": "COMPLETE" } } })
+    )
+}
+
+/// Runs a script of `tests/python` and returns what it printed.
+#[track_caller]
+pub(crate) fn python(script: &str, arguments: &[&std::ffi::OsStr]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
+    let mut all = vec![path.as_os_str()];
+    all.extend(arguments);
+    run_python(&all)
+}
+
+#[track_caller]
+pub(crate) fn run_python<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> String {
+    let out = Command::new(interpreter()).args(arguments).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// A Python with the readers: the environment's, or a virtual environment made once beside the build.
+pub(crate) fn interpreter() -> &'static Path {
+    static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
+    INTERPRETER.get_or_init(|| {
+        let own = PathBuf::from(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+        let has_readers = |python: &Path| {
+            let probe = Command::new(python).args(["-c", "import boto3, duckdb, pyarrow"]).output();
+            probe.is_ok_and(|out| out.status.success())
+        };
+        if has_readers(&own) {
+            return own;
+        }
+        let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers");
+        let made = environment.join("bin/python");
+        if !has_readers(&made) {
+            let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requirements.txt");
+            let run = |program: &Path, arguments: &[&std::ffi::OsStr]| {
+                let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().unwrap();
+                assert!(status.success(), "tests need Python 3 with venv and pip, to install {}", requirements.display());
+            };
+            run(&own, &["-m".as_ref(), "venv".as_ref(), environment.as_os_str()]);
+            let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
+            let mut install = install.to_vec();
+            install.push(requirements.as_os_str());
+            run(&made, &install);
+        }
+        made
+    })
+}

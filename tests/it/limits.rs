@@ -1,0 +1,159 @@
+//! Memory has one bound, at any size of input, records and number of streams.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, catalog, record, records, state};
+
+const MIB: u64 = 1024;
+
+#[test]
+fn a_million_small_lines() {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "memory_limit_mb": 64, "format": { "format_type": "Parquet" } }));
+    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+    for part in 0..100_u64 {
+        let lines: String = (part * 10_000..part * 10_000 + 10_000)
+            .map(|id| format!("{{\"type\":\"RECORD\",\"record\":{{\"stream\":\"a\",\"data\":{{\"id\":{id}}},\"emitted_at\":1}}}}\n"))
+            .collect();
+        running.feed(&lines);
+        running.feed(&state("a", part));
+    }
+    let ran = running.end();
+    assert_eq!((ran.code, ran.states().len()), (Some(0), 100));
+    assert!(ran.peak_kib < 160 * MIB, "{} MiB", ran.peak_kib / MIB);
+    let row = &lab.rows("SELECT count(*) n, count(DISTINCT id) d FROM demo.a")[0];
+    assert_eq!((&row["n"], &row["d"]), (&json!(1_000_000), &json!(1_000_000)));
+}
+
+#[test]
+fn lines_of_128_mb() {
+    for format in ["JSONL", "Parquet"] {
+        let lab = Lab::new();
+        let config = lab.config(json!({ "memory_limit_mb": 64, "format": { "format_type": format } }));
+        let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+        let long = "z".repeat(128 * 1024 * 1024);
+        for id in 0..2 {
+            running.feed(&record("a", id, &long));
+            running.feed(&records("a", 10 + id * 10..20 + id * 10, "short"));
+            running.feed(&state("a", id));
+        }
+        let ran = running.end();
+        assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![0, 1]), "{}", ran.stdout);
+        // The limit, a constant, and four times the longest line.
+        assert!(ran.peak_kib < (64 + 96 + 4 * 128) * MIB, "{format}: {} MiB", ran.peak_kib / MIB);
+        let row = &lab.rows("SELECT count(*) n, max(length(version)) longest FROM demo.a")[0];
+        assert_eq!((&row["n"], &row["longest"]), (&json!(22), &json!(128 * 1024 * 1024)), "{format}");
+    }
+}
+
+#[test]
+fn five_hundred_streams_at_once() {
+    let lab = Lab::new();
+    let names: Vec<String> = (0..500).map(|i| format!("s{i:03}")).collect();
+    let streams: Vec<&str> = names.iter().map(String::as_str).collect();
+    let config = lab.config(json!({ "memory_limit_mb": 64, "format": { "format_type": "Parquet" } }));
+    let mut running = lab.spawn(&config, &catalog(&streams, "append"));
+    let text = "w".repeat(500);
+    for round in 0..300_u64 {
+        let lines: String = streams.iter().map(|stream| record(stream, round, &text)).collect();
+        running.feed(&lines);
+    }
+    running.feed(&streams.iter().map(|stream| state(stream, 1)).collect::<String>());
+    let ran = running.end();
+    assert_eq!((ran.code, ran.states().len()), (Some(0), 500), "{}", ran.stdout);
+    assert!(ran.peak_kib < 200 * MIB, "{} MiB", ran.peak_kib / MIB);
+    let sum: String =
+        streams.iter().map(|stream| format!("(SELECT count(DISTINCT id) FROM demo.{stream})")).collect::<Vec<_>>().join("+");
+    assert_eq!(lab.value(&format!("SELECT {sum}")), 150_000);
+}
+
+/// States that wait for a refresh to end are memory too.
+#[test]
+fn held_states_that_fill_the_memory_are_a_config_error() {
+    let lab = Lab::new();
+    let mut refresh = catalog(&["a"], "append");
+    for (key, value) in [("generation_id", 1), ("minimum_generation_id", 1), ("sync_id", 1)] {
+        refresh["streams"][0][key] = json!(value);
+    }
+    let blob = "s".repeat(1_000_000);
+    let mut running = lab.spawn(&lab.config(json!({ "memory_limit_mb": 64 })), &refresh);
+    for id in 0..40 {
+        running.feed(&record("a", id, "x"));
+        running.feed(&state("a", id).replace("\"cursor\":", &format!("\"blob\":\"{blob}\",\"cursor\":")));
+    }
+    let ran = running.end();
+    let (kind, message) = ran.error();
+    assert_eq!((ran.code, kind.as_str()), (Some(1), "config_error"), "{message}");
+    assert!(message.contains("memory_limit_mb"), "{message}");
+}
+
+/// The sync goes on whatever sizes, limits, formats and modes meet: random streams, from a seed.
+#[test]
+fn random_syncs_never_stall() {
+    let mut seed = 0x5EED_u64;
+    let mut below = move |bound: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % bound
+    };
+    for round in 0..24 {
+        let lab = Lab::new();
+        let count = 1 + below(12);
+        let names: Vec<String> = (0..count).map(|i| format!("r{i}")).collect();
+        let streams: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut all = catalog(&streams, "append");
+        for stream in all["streams"].as_array_mut().unwrap() {
+            if below(3) == 0 {
+                for (key, value) in [("generation_id", 1), ("minimum_generation_id", 1), ("sync_id", 1)] {
+                    stream[key] = json!(value);
+                }
+            }
+        }
+        let governed = below(2) == 0;
+        let pick = |below: u64| usize::try_from(below).unwrap();
+        let interval = [0.01, 0.05, 15.0][pick(below(3))];
+        let format = [
+            json!({ "format_type": "JSONL" }),
+            json!({ "format_type": "JSONL", "compression_codec": "GZIP" }),
+            json!({ "format_type": "Parquet", "compression_codec": "ZSTD" }),
+        ][pick(below(3))]
+        .clone();
+        let config = lab.config(json!({
+            "memory_limit_mb": 64,
+            "target_file_size_mb": 1 + below(8),
+            "commit_interval_minutes": interval,
+            "lakeformation_governed_tables": governed,
+            "format": format,
+        }));
+        let mut sent = vec![0_u64; streams.len()];
+        let mut states = 0;
+        let mut running = lab.spawn(&config, &all);
+        for _ in 0..20 + below(60) {
+            let stream = usize::try_from(below(count)).unwrap();
+            let size = usize::try_from([10, 1_000, 200_000, 6_000_000][usize::try_from(below(4)).unwrap()]).unwrap();
+            let rows = (200_000 / size as u64).clamp(1, 2_000);
+            let text: String = (0..size).map(|i| char::from(b'a' + u8::try_from((i * 7 + i / 13) % 26).unwrap())).collect();
+            running.feed(&records(streams[stream], sent[stream]..sent[stream] + rows, &text));
+            sent[stream] += rows;
+            if below(3) == 0 {
+                running.feed(&state(streams[stream], states));
+                states += 1;
+            }
+        }
+        let completes: String = streams.iter().map(|stream| crate::lab::complete(stream)).collect();
+        running.feed(&completes);
+        let ran = running.end();
+        assert_eq!((ran.code, ran.states().len() as u64), (Some(0), states), "round {round}: {}", ran.stdout);
+        for (stream, sent) in streams.iter().zip(&sent) {
+            let tables = lab.ask("glue", "get_tables", &json!({ "DatabaseName": "demo" }));
+            let exists = tables["TableList"].as_array().unwrap().iter().any(|t| t["Name"] == Value::from(*stream));
+            if exists {
+                let row = &lab.rows(&format!("SELECT count(*) n, count(DISTINCT id) d FROM demo.{stream}"))[0];
+                assert_eq!((&row["n"], &row["d"]), (&json!(sent), &json!(sent)), "round {round} {stream}");
+            } else {
+                assert_eq!(*sent, 0, "round {round} {stream}");
+            }
+        }
+    }
+}

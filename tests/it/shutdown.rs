@@ -1,0 +1,113 @@
+//! Ends that nobody planned: signals, closed pipes, SIGKILL.
+
+use std::time::{Duration, Instant};
+
+use sandbox::{Action, Fault};
+use serde_json::json;
+
+use crate::lab::{Lab, Running, catalog, records, state};
+
+/// Enough rows to have parts in flight.
+fn large(stream: &str) -> String {
+    let padding = "x".repeat(1_000_000);
+    (0..12).map(|id| records(stream, id..id + 1, &padding)).collect()
+}
+
+#[test]
+fn signals_undo_what_is_not_committed() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        for governed in [false, true] {
+            let lab = Lab::new();
+            let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+            let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+            running.feed(&(large("a") + &state("a", 1)));
+            while lab.calls("UploadPart").is_empty() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let begun = Instant::now();
+            running.signal(signal);
+            let ran = running.end();
+            assert_eq!((ran.code, ran.stderr.as_str()), (Some(code), ""), "{}", ran.stdout);
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            assert_eq!((ran.states().len(), lab.objects().len()), (0, 0));
+            let uploads = lab.ask("s3", "list_multipart_uploads", &json!({ "Bucket": "lake" }));
+            assert!(uploads.get("Uploads").is_none(), "{uploads}");
+        }
+    }
+}
+
+/// A commit that has begun to publish is given its time.
+#[test]
+fn a_signal_waits_for_a_commit_that_has_published() {
+    let lab = Lab::new();
+    lab.fault("lakeformation:CommitTransaction", Action::Hold);
+    let mut running = lab.spawn(&lab.governed(json!({ "commit_interval_minutes": 0.01 })), &catalog(&["a"], "append"));
+    running.feed(&(records("a", 0..4, "x") + &state("a", 1)));
+    lab.wait_for_hold();
+    running.signal("TERM");
+    std::thread::sleep(Duration::from_millis(700));
+    lab.sandbox().faults().release();
+    let ran = running.end();
+    assert_eq!((ran.code, ran.state_ids()), (Some(143), vec![1]), "{}", ran.stdout);
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 4);
+}
+
+#[test]
+fn a_commit_that_hangs_does_not_hold_the_process() {
+    let lab = Lab::new();
+    lab.sandbox().faults().add(Fault { times: None, ..Fault::next("lakeformation:CommitTransaction", Action::Hold) });
+    let mut running = lab.spawn(&lab.governed(json!({ "commit_interval_minutes": 0.01 })), &catalog(&["a"], "append"));
+    running.feed(&(records("a", 0..4, "x") + &state("a", 1)));
+    lab.wait_for_hold();
+    let begun = Instant::now();
+    running.signal("TERM");
+    let ran = running.end();
+    assert_eq!((ran.code, ran.states().len()), (Some(143), 0));
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+}
+
+/// `| head -1`: nobody reads, so nothing is switched, and the process ends by itself.
+#[test]
+fn a_closed_stdout_ends_the_sync_and_switches_nothing() {
+    for governed in [false, true] {
+        let lab = Lab::new();
+        let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+        let overwrite = catalog(&["a"], "overwrite");
+        lab.sync(&config, &overwrite, &(records("a", 0..3, "old") + &state("a", 1)));
+        let files = tempfile::tempdir().unwrap();
+        std::fs::write(files.path().join("config.json"), config.to_string()).unwrap();
+        std::fs::write(files.path().join("catalog.json"), overwrite.to_string()).unwrap();
+        std::fs::write(files.path().join("input"), records("a", 0..2, "new") + &state("a", 2)).unwrap();
+        let mut command = std::process::Command::new("sh");
+        let script = "(\"$0\" write --config config.json --catalog catalog.json < input; echo $? > code) | true";
+        command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_destination-aws-datalake")).current_dir(files.path());
+        command.env("AWS_ENDPOINT_URL", lab.sandbox().endpoint());
+        let status = command.status().unwrap();
+        assert!(status.success());
+        assert_eq!(lab.value("SELECT string_agg(DISTINCT version) FROM demo.a"), "old");
+        assert_ne!(std::fs::read_to_string(files.path().join("code")).unwrap().trim(), "0");
+    }
+}
+
+/// A cancel by the platform: end of input, closed pipes and SIGKILL together, at any moment.
+#[test]
+fn a_cancel_switches_nothing_and_leaves_nothing_half_visible() {
+    for governed in [false, true] {
+        for delay in [0, 30, 80, 150] {
+            let lab = Lab::new();
+            let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+            lab.sync(&config, &catalog(&["a"], "overwrite"), &(records("a", 0..3, "old") + &state("a", 1)));
+            let mut dying = catalog(&["a"], "append");
+            for (key, value) in [("generation_id", 2), ("minimum_generation_id", 2), ("sync_id", 9)] {
+                dying["streams"][0][key] = json!(value);
+            }
+            let mut running: Running = lab.spawn(&config, &dying);
+            running.feed(&(records("a", 0..5, "new") + &state("a", 2)));
+            drop(running.stdin.take());
+            std::thread::sleep(Duration::from_millis(delay));
+            let ran = running.kill();
+            assert!(ran.states().is_empty());
+            assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "old", "n": 3 })]);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+"""Reads back what the connector wrote, with readers that know nothing of it.
+
+    readback.py rows VIEWS SQL              rows of a query over the views, one JSON object a line
+    readback.py compare VIEWS DATABASE MESSAGES CATALOG
+                                            every row of every stream against the messages
+    readback.py parquet FILE                schema, codecs and statistics by PyArrow
+    readback.py poll ENDPOINT BUCKET DATABASE TABLE STOPFILE KIND
+                                            reads the table again and again until STOPFILE exists
+"""
+
+import datetime as dt
+import decimal
+import gzip
+import io
+import json
+import os
+import sys
+
+
+def plain(value):
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ", timespec="milliseconds")
+    if isinstance(value, (dt.date, decimal.Decimal)):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def query(views, sql):
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute(open(views, encoding="utf-8").read())
+    result = connection.execute(sql)
+    names = [column[0] for column in result.description]
+    return [dict(zip(names, row)) for row in result.fetchall()]
+
+
+def lines_of(path):
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        yield from lines
+
+
+def instant(text):
+    """What a date-time of the source means, to the millisecond, in UTC and without a zone."""
+    value = dt.datetime.fromisoformat(text)
+    if value.tzinfo is not None:
+        value = value.astimezone(dt.timezone.utc).replace(tzinfo=None)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+def expected(value, schema):
+    if value is None:
+        return None
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "string" in kinds and schema.get("format") == "date-time":
+        return instant(value)
+    if "number" in kinds:
+        return float(value)
+    if "object" in kinds:
+        return {key: expected(value.get(key), inner) for key, inner in schema["properties"].items()}
+    return value
+
+
+def compare(views, database, messages, catalog):
+    streams = {s["stream"]["name"]: s["stream"]["json_schema"]["properties"] for s in json.load(open(catalog))["streams"]}
+    sent = {name: [] for name in streams}
+    for line in lines_of(messages):
+        message = json.loads(line)
+        if message["type"] == "RECORD":
+            record = message["record"]
+            sent[record["stream"]].append(record["data"])
+    report = {}
+    for name, properties in streams.items():
+        found = {row["id"]: row for row in query(views, f'SELECT * FROM "{database}"."{name}"')}
+        wrong = []
+        for data in sent[name]:
+            row = found.pop(data["id"], None)
+            for key, schema in properties.items():
+                want = expected(data.get(key), schema)
+                if row is None or row.get(key) != want:
+                    wrong.append([data["id"], key, repr(want), repr(None if row is None else row.get(key))])
+        report[name] = {"rows": len(sent[name]), "wrong": len(wrong), "unexpected": len(found), "first": wrong[:3]}
+    print(json.dumps(report))
+
+
+def parquet(path):
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    print(
+        json.dumps(
+            {
+                "schema": {field.name: str(field.type) for field in file.schema_arrow},
+                "rows": file.metadata.num_rows,
+                "row_groups": len(groups),
+                "codecs": sorted({column.compression for column in columns}),
+                "statistics": all(column.is_stats_set for column in columns),
+                "page_index": all(column.has_offset_index for column in columns),
+                "created_by": file.metadata.created_by,
+            }
+        )
+    )
+
+
+def poll(endpoint, bucket, database, table, stop, kind):
+    """Which sets of versions a reader of the table has seen, and how many rows each had."""
+    import boto3
+
+    options = dict(
+        endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="reader", aws_secret_access_key="reader"
+    )
+    glue, s3 = boto3.client("glue", **options), boto3.client("s3", **options)
+    lake = boto3.client("lakeformation", **options)
+    seen = {}
+    polls = 0
+    done = False
+    while not done:
+        # One look after the end too, so that the last state is seen.
+        done = os.path.exists(stop)
+        if kind == "governed":
+            pages = lake.get_paginator("get_table_objects") if lake.can_paginate("get_table_objects") else None
+            uris, token = [], None
+            while True:
+                extra = {"NextToken": token} if token else {}
+                page = lake.get_table_objects(DatabaseName=database, TableName=table, **extra)
+                uris += [o["Uri"] for group in page["Objects"] for o in group["Objects"]]
+                token = page.get("NextToken")
+                if not token:
+                    break
+            keys = [uri.split("/", 3)[3] for uri in uris]
+        else:
+            location = glue.get_table(DatabaseName=database, Name=table)["Table"]["StorageDescriptor"]["Location"]
+            prefix = location.split("/", 3)[3]
+            keys = [
+                o["Key"]
+                for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+                for o in page.get("Contents", [])
+            ]
+        counts = {}
+        for key in keys:
+            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            for line in io.BytesIO(body):
+                version = json.loads(line)["version"]
+                counts[version] = counts.get(version, 0) + 1
+        look = json.dumps(counts, sort_keys=True)
+        seen[look] = seen.get(look, 0) + 1
+        polls += 1
+    print(json.dumps({"polls": polls, "seen": [json.loads(look) for look in seen]}))
+
+
+def main():
+    command, arguments = sys.argv[1], sys.argv[2:]
+    if command == "rows":
+        for row in query(*arguments):
+            print(json.dumps(plain(row), ensure_ascii=False))
+    else:
+        {"compare": compare, "parquet": parquet, "poll": poll}[command](*arguments)
+
+
+if __name__ == "__main__":
+    main()
