@@ -21,7 +21,7 @@ pub async fn run(config: &Config, token: &str) -> anyhow::Result<Vec<String>> {
     let mut remarks = Vec::new();
     let aws = in_time("asking for credentials", Aws::connect(config)).await?;
     remarks.extend(in_time("asking who we are", identity(&aws, config)).await?);
-    in_time("probing the bucket", bucket(&aws, config, token)).await?;
+    bucket(&aws, config, token).await?;
     let database = identifier(&config.database);
     let exists = in_time("looking for the database", lake::has_database(&aws, &database)).await?;
     if !exists {
@@ -76,27 +76,41 @@ pub async fn account_remark(aws: &Aws, config: &Config) -> Option<String> {
     differs(config, &found)
 }
 
-/// Writes, reads and deletes an object where the tables will be.
+/// Writes, reads and deletes an object where the tables will be. It is deleted whatever became of the reading.
 async fn bucket(aws: &Aws, config: &Config, token: &str) -> anyhow::Result<()> {
     let folder = if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) };
     let key = format!("{folder}_airbyte_check_{token}");
     let resource = format!("s3://{}/{key}", config.bucket);
     let patience = Patience::brief();
     let call = |name| Operation { service: "s3", name };
-    patience
-        .run(Doubt::Repeat, || async {
-            let request =
-                aws.s3.put_object().bucket(&config.bucket).key(&key).body(ByteStream::from_static(b"airbyte"));
+    let written = in_time("writing to the bucket", async {
+        let put = patience.run(Doubt::Repeat, || async {
+            let body = ByteStream::from_static(b"airbyte");
+            let request = aws.s3.put_object().bucket(&config.bucket).key(&key).body(body);
             aws.call(call("PutObject"), &resource, request.send()).await
-        })
-        .await?;
-    let read = read_back(aws, config, &key, &resource, &patience).await;
-    let deleted = patience
-        .run(Doubt::Repeat, || async {
+        });
+        Ok(put.await?)
+    });
+    let written = written.await;
+    let refused = written.as_ref().is_err_and(|error| {
+        error.chain().filter_map(|cause| cause.downcast_ref::<AwsError>()).any(|error| !error.is_doubtful())
+    });
+    if refused {
+        return written.map(|_| ());
+    }
+    let read = match &written {
+        Ok(_) => in_time("reading from the bucket", read_back(aws, config, &key, &resource, &patience)).await,
+        Err(_) => Ok(()),
+    };
+    let deleted = in_time("deleting from the bucket", async {
+        let delete = patience.run(Doubt::Repeat, || async {
             let request = aws.s3.delete_object().bucket(&config.bucket).key(&key);
             aws.call(call("DeleteObject"), &resource, request.send()).await
-        })
-        .await;
+        });
+        Ok(delete.await?)
+    });
+    let deleted = deleted.await;
+    written?;
     read?;
     deleted?;
     Ok(())

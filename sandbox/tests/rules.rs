@@ -1,5 +1,6 @@
 //! The rules the sandbox holds its clients to, driven by a client we did not write.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,6 +21,8 @@ fn run(sandbox: &Sandbox, phase: &str) -> Result<Vec<String>> {
     let report = String::from_utf8(output.stdout)?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the checks broke off after:\n{report}\n{errors}");
+    // Past the capture of the test harness: each rule is reported by name.
+    std::io::stdout().write_all(report.as_bytes())?;
     let failed: Vec<_> = report.lines().filter(|line| !line.starts_with("ok ")).collect();
     ensure!(failed.is_empty(), "rules that do not hold:\n{}\n{errors}", failed.join("\n"));
     Ok(report.lines().map(|line| line[3..].to_owned()).collect())

@@ -218,7 +218,7 @@ fn trouble_of<E>(error: &SdkError<E, HttpResponse>, code: Option<&str>, status: 
         | "TemporaryRedirect"
         | "IllegalLocationConstraintException" => Trouble::WrongRegion,
         _ => match status {
-            Some(429 | 503) => Trouble::Throttled,
+            Some(429) => Trouble::Throttled,
             Some(500..=599) => Trouble::Server,
             Some(408) => Trouble::Lost,
             Some(301 | 307 | 308) => Trouble::WrongRegion,

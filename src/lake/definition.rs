@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_glue::types::{Column, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
+use aws_sdk_glue::types::{Column, Partition, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
 use super::glue;
 use super::table::{Kind, Location, Plan, hive_type, parameter};
@@ -69,6 +69,10 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
     input.parameters = Some(parameters);
     let mut storage = self::storage(plan, location)?;
     let old = table.storage_descriptor();
+    if plan.kind == Kind::Governed {
+        // A governed table's location cannot change, not even in its spelling.
+        storage.location = old.and_then(StorageDescriptor::location).map(str::to_owned).or(storage.location);
+    }
     keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default());
     if let Some(old) = old
         && file_format(table).map(family) == Some(family(plan.file_format))
@@ -101,11 +105,35 @@ fn family(format: FileFormat) -> bool {
 }
 
 /// A partition with a storage descriptor of its own, in step with the table's.
-pub(super) fn partition(table: &Table, plan: &Plan, values: &[String], folder: &str) -> PartitionInput {
+pub(super) fn partition(table: &Table, values: &[String], location: &Location) -> PartitionInput {
     let mut storage = table.storage_descriptor.clone().unwrap_or_else(|| StorageDescriptor::builder().build());
-    let location = Location { bucket: plan.location.bucket.clone(), folder: folder.trim_end_matches('/').to_owned() };
     storage.location = Some(location.uri());
     PartitionInput::builder().set_values(Some(values.to_vec())).storage_descriptor(storage).build()
+}
+
+/// A partition that lacks columns of its table, with them at the end of its own; `None` when it has them all. Engines
+/// read a partition by its own columns, and compare those with the table's.
+pub(super) fn partition_in_step(table: &Table, partition: &Partition) -> Option<PartitionInput> {
+    let mut storage = partition.storage_descriptor.clone()?;
+    let wanted = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
+    let mut columns = storage.columns.take().unwrap_or_default();
+    let before = columns.len();
+    for column in wanted {
+        if !columns.iter().any(|have| have.name.eq_ignore_ascii_case(&column.name)) {
+            columns.push(column.clone());
+        }
+    }
+    if columns.len() == before {
+        return None;
+    }
+    storage.columns = Some(columns);
+    let input = PartitionInput::builder()
+        .set_values(partition.values.clone())
+        .set_last_access_time(partition.last_access_time)
+        .set_last_analyzed_time(partition.last_analyzed_time)
+        .set_parameters(partition.parameters.clone())
+        .storage_descriptor(storage);
+    Some(input.build())
 }
 
 fn storage(plan: &Plan, location: &Location) -> anyhow::Result<StorageDescriptor> {

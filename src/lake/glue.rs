@@ -1,7 +1,10 @@
 //! The Glue calls the lakes make. Reading is repeated freely; a doubtful write is handed back, to be resolved by
 //! reading.
 
-use aws_sdk_glue::types::{DatabaseInput, PartitionInput, PartitionValueList, StorageDescriptor, Table, TableInput};
+use aws_sdk_glue::types::{
+    BatchUpdatePartitionRequestEntry, DatabaseInput, Partition, PartitionInput, PartitionValueList, StorageDescriptor,
+    Table, TableInput,
+};
 
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience, Trouble};
 use crate::failure::Failure;
@@ -195,12 +198,12 @@ impl<'a> Catalog<'a> {
         }
     }
 
-    /// Which of `partitions` (values in the order of the keys) exist.
+    /// Those of `partitions` (values in the order of the keys) that exist.
     pub(crate) async fn known_partitions(
         &self,
         name: &TableName,
         partitions: &[Vec<String>],
-    ) -> Result<Vec<Vec<String>>, AwsError> {
+    ) -> Result<Vec<Partition>, AwsError> {
         let mut known = Vec::new();
         for chunk in partitions.chunks(PARTITIONS_PER_GET) {
             let mut ask: Vec<PartitionValueList> = chunk.iter().filter_map(|values| value_list(values)).collect();
@@ -224,7 +227,7 @@ impl<'a> Catalog<'a> {
                 if found.is_empty() && unprocessed.len() == ask.len() {
                     return Err(AwsError::odd_answer(glue("BatchGetPartition"), name.to_string(), "any progress"));
                 }
-                known.extend(found.into_iter().map(|partition| partition.values.unwrap_or_default()));
+                known.extend(found);
                 ask = unprocessed;
             }
         }
@@ -260,12 +263,14 @@ impl<'a> Catalog<'a> {
         }
     }
 
-    /// Registers partitions. That one exists already is success; any other entry of `Errors[]` is an error.
+    /// Registers partitions. That one exists already is success, and it is among the answer; any other entry of
+    /// `Errors[]` is an error.
     pub(crate) async fn create_partitions(
         &self,
         name: &TableName,
         partitions: &[PartitionInput],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<Vec<String>>> {
+        let mut existed = Vec::new();
         for chunk in partitions.chunks(PARTITIONS_PER_CREATE) {
             let mut ask = chunk.to_vec();
             let mut attempt = 0;
@@ -289,7 +294,7 @@ impl<'a> Catalog<'a> {
                     let detail = error.error_detail();
                     let code = detail.and_then(|d| d.error_code()).unwrap_or("an unnamed error");
                     match code {
-                        "AlreadyExistsException" => {}
+                        "AlreadyExistsException" => existed.push(error.partition_values().to_vec()),
                         "ThrottlingException"
                         | "ConcurrentModificationException"
                         | "InternalServiceException"
@@ -308,12 +313,74 @@ impl<'a> Catalog<'a> {
                 }
                 ask.retain(|input| again.iter().any(|values| values == input.values()));
                 attempt += 1;
-                if attempt >= 8 || !self.patience.pause(attempt).await {
+                if ask.is_empty() || attempt >= 8 || !self.patience.pause(attempt).await {
                     return Err(Failure::transient(format!("glue did not register all partitions of {name}")));
                 }
             }
         }
+        Ok(existed)
+    }
+
+    /// Replaces the definitions of partitions that exist.
+    pub(crate) async fn update_partitions(
+        &self,
+        name: &TableName,
+        partitions: Vec<PartitionInput>,
+    ) -> anyhow::Result<()> {
+        for chunk in partitions.chunks(PARTITIONS_PER_CREATE) {
+            let entries = chunk
+                .iter()
+                .map(|input| {
+                    BatchUpdatePartitionRequestEntry::builder()
+                        .set_partition_value_list(Some(input.values().to_vec()))
+                        .partition_input(input.clone())
+                        .build()
+                })
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| Failure::system(error.to_string()))?;
+            // Repeating is harmless: the definition is the same.
+            let answer = self
+                .patience
+                .run(Doubt::Repeat, || async {
+                    let request = self
+                        .aws
+                        .glue
+                        .batch_update_partition()
+                        .database_name(&name.database)
+                        .table_name(&name.table)
+                        .set_entries(Some(entries.clone()));
+                    self.aws.call(glue("BatchUpdatePartition"), &name.to_string(), request.send()).await
+                })
+                .await?;
+            if let Some(error) = answer.errors().first() {
+                let code = error.error_detail().and_then(|d| d.error_code()).unwrap_or("an unnamed error");
+                return Err(Failure::transient(format!(
+                    "glue:BatchUpdatePartition refused partition {} of {name} with {code}",
+                    error.partition_value_list().join("/")
+                )));
+            }
+        }
         Ok(())
+    }
+
+    /// Names of all databases.
+    pub(crate) async fn databases(&self) -> Result<Vec<String>, AwsError> {
+        let mut names = Vec::new();
+        let mut next: Option<String> = None;
+        loop {
+            let page = self
+                .patience
+                .run(Doubt::Repeat, || async {
+                    let request = self.aws.glue.get_databases().set_next_token(next.clone());
+                    self.aws.call(glue("GetDatabases"), "the catalog", request.send()).await
+                })
+                .await?;
+            names.extend(page.database_list().iter().map(|database| database.name().to_owned()));
+            match page.next_token {
+                Some(token) if !token.is_empty() => next = Some(token),
+                _ => return Ok(names),
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Governed tables: one transaction for all tables of a checkpoint, opened after everything is published.
 
 use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
 use super::glue::{self, Catalog};
 use super::table::{Mode, Plan, parameter};
@@ -15,8 +16,8 @@ const CONFLICTS_TOGETHER: u32 = 2;
 
 /// Why an attempt did not commit.
 enum Setback {
-    /// One table's own error; the others may go on without it. The number is the place in the work list.
-    Table(usize, anyhow::Error),
+    /// Tables' own errors, by their place in the work list; the others may go on without them.
+    Tables(Vec<(usize, anyhow::Error)>),
     /// The transaction is void; the same work may be tried again.
     Void(AwsError),
     /// Nothing can be committed.
@@ -25,9 +26,14 @@ enum Setback {
 
 /// Commits all work in one transaction, or, where that is allowed and needed, in several. The answer has one entry
 /// for each piece of work, in order: whether it is committed.
-pub(super) async fn commit(aws: &Aws, work: &[&mut Work<'_>], watch: &Watch) -> Vec<anyhow::Result<()>> {
+pub(super) async fn commit(
+    aws: &Aws,
+    work: &[&mut Work<'_>],
+    watch: &Watch,
+    deadline: Instant,
+) -> Vec<anyhow::Result<()>> {
     let mut results: Vec<Option<anyhow::Result<()>>> = work.iter().map(|_| None).collect();
-    let patience = Patience::until(watch.deadline);
+    let patience = Patience::until(deadline);
     let mut conflicts = 0;
     loop {
         let open: Vec<usize> = (0..work.len()).filter(|&i| results[i].is_none()).collect();
@@ -43,13 +49,16 @@ pub(super) async fn commit(aws: &Aws, work: &[&mut Work<'_>], watch: &Watch) -> 
                     conflicts = 0;
                 }
             }
-            Err(Setback::Table(i, error)) if watch.indivisible => {
-                results[i] = Some(Err(error));
-                for &other in members.iter().filter(|&&other| other != i) {
-                    results[other] = Some(Err(super::follows()));
+            Err(Setback::Tables(errors)) => {
+                for (i, error) in errors {
+                    results[i] = Some(Err(error));
+                }
+                if watch.indivisible {
+                    for &other in &members {
+                        results[other].get_or_insert_with(|| Err(super::follows()));
+                    }
                 }
             }
-            Err(Setback::Table(i, error)) => results[i] = Some(Err(error)),
             Err(Setback::Void(error)) => {
                 conflicts += 1;
                 if patience.is_over() || !patience.pause(conflicts).await {
@@ -94,21 +103,20 @@ async fn attempt(
         .collect();
     let applied: Vec<(usize, Result<(), Refused>)> =
         stream::iter(applying).buffer_unordered(CONCURRENT_TABLES).collect().await;
-    let mut setback = None;
+    let mut void = None;
+    let mut refused = Vec::new();
     for (i, result) in applied {
         match result {
             Ok(()) => {}
-            Err(Refused::Interrupted(Interrupted::Void(error))) => setback = Some(Setback::Void(error)),
+            Err(Refused::Interrupted(Interrupted::Void(error))) => void = Some(error),
             Err(Refused::Interrupted(Interrupted::Refused(error))) if transaction::retired(&error) => {
-                setback = Some(Setback::All(transaction::retirement(error)));
-                break;
+                refused.push((i, transaction::retirement(error)));
             }
-            Err(refused) if setback.is_none() => {
-                setback = Some(Setback::Table(i, refused.into_error()));
-            }
-            Err(_) => {}
+            Err(error) => refused.push((i, error.into_error())),
         }
     }
+    // What would be refused again need not be tried again.
+    let mut setback = if refused.is_empty() { void.map(Setback::Void) } else { Some(Setback::Tables(refused)) };
     if setback.is_none() && members.iter().any(|&i| work[i].switch) && !watch.is_heard() {
         setback = Some(Setback::All(Failure::transient("nobody reads our output any more, so no table is switched")));
     }

@@ -17,6 +17,7 @@ mod transaction;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::watch;
@@ -80,13 +81,13 @@ pub struct Checkpoint {
 
 /// The terms of one commit.
 pub struct Watch {
-    /// When to give up.
-    pub deadline: Instant,
+    /// How long columns, partitions and registration may take each, new transactions included.
+    pub limit: Duration,
     /// Set when the process shall end: a commit that has published nothing yet is then not begun.
     pub stop: watch::Receiver<bool>,
     /// Whether somebody still reads our output.
     pub heard: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Set once the first object of this commit is published.
+    /// Set once the first object of this commit is published, or a table may be switched.
     pub published: Arc<AtomicBool>,
     /// Whether tables may not be committed apart from each other (GLOBAL and LEGACY states).
     pub indivisible: bool,
@@ -104,7 +105,7 @@ impl Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Watch").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
@@ -127,6 +128,8 @@ struct LakeTable {
     plan: Plan,
     /// Table and columns are as this sync needs them.
     ready: bool,
+    /// When the table was last read.
+    read_at: Instant,
     /// Partitions known to exist.
     partitions: HashSet<Vec<String>>,
     /// What a truncating stream has published so far.
@@ -175,14 +178,25 @@ impl Lake {
     pub async fn commit(&mut self, checkpoint: Checkpoint, watch: &Watch) -> Outcome {
         let mut outcome = Outcome::default();
         let mut work = share_out(&mut self.tables, checkpoint);
-        make_ready(&self.aws, &mut work, watch).await;
+        let mut stop = watch.stop.clone();
+        // Nothing is published yet: a stop ends the work here, and every object is handed back.
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = make_ready(&self.aws, &mut work, watch) => {}
+        }
         let blocked = watch.is_stopped() || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
         if blocked {
             outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
         } else {
             publish(&mut work, watch, &mut outcome).await;
-            register_governed(&self.aws, &mut work, watch).await;
-            switch_external(&self.aws, &mut work, watch).await;
+            // A slow line may take long over the bytes; the metadata has its own limit.
+            let deadline = Instant::now() + watch.limit;
+            if work.iter().any(|w| w.switch) {
+                watch.published.store(true, Ordering::Release);
+            }
+            register_governed(&self.aws, &mut work, watch, deadline).await;
+            switch_external(&self.aws, &mut work, watch, deadline).await;
             for work in &mut work {
                 settle(work, &mut outcome);
                 self.leftovers.append(&mut work.leftovers);
@@ -202,7 +216,7 @@ impl Lake {
     /// warning.
     pub async fn clean_up(&mut self) -> Vec<String> {
         let leftovers = std::mem::take(&mut self.leftovers);
-        sweep::delete_leftovers(&self.aws, &self.tables, leftovers).await
+        sweep::delete_leftovers(&self.aws, leftovers).await
     }
 }
 
@@ -264,7 +278,7 @@ async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
 
 /// Makes the objects exist. Those of governed tables and areas stay invisible; those of plain tables are visible now.
 async fn publish(work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
-    let patience = Patience::until(watch.deadline);
+    let patience = Patience::standard();
     let mut batches = Vec::new();
     for (place, work) in work.iter_mut().enumerate() {
         for batch in work.batches.drain(..) {
@@ -301,7 +315,7 @@ async fn publish(work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
     }
 }
 
-async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
+async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
     let failed = work.iter().any(|w| w.error.is_some());
     if watch.indivisible && failed {
         for work in work.iter_mut().filter(|w| w.is_governed()) {
@@ -316,7 +330,7 @@ async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
     if members.is_empty() {
         return;
     }
-    let results = governed::commit(aws, &members, watch).await;
+    let results = governed::commit(aws, &members, watch, deadline).await;
     for (work, result) in members.iter_mut().zip(results) {
         match result {
             Ok(()) => work.table.ready = true,
@@ -333,11 +347,17 @@ fn follows() -> anyhow::Error {
     )
 }
 
-async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
+async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
+    if watch.indivisible && work.iter().any(|w| w.error.is_some()) {
+        for work in work.iter_mut().filter(|w| w.switch && !w.is_governed()) {
+            work.fail(follows());
+        }
+        return;
+    }
     let switching = work.iter_mut().filter(|w| !w.is_governed() && w.switch && w.error.is_none());
     stream::iter(switching.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            match external::switch(aws, &work.table.plan, watch).await {
+            match external::switch(aws, work.table, watch, deadline).await {
                 Ok(leftovers) => work.leftovers = leftovers,
                 Err(error) => work.fail(error),
             }
@@ -377,11 +397,11 @@ impl LakeTable {
 }
 
 /// A switch is conditional: if another attempt has switched the table to this generation since we started, both hold
-/// everything, and one is enough.
+/// everything, and one is enough; if to a later one, ours is out of date.
 fn still_ours(plan: &Plan, generation: Option<i64>, recorded: Option<i64>) -> anyhow::Result<()> {
-    if generation.is_some() && recorded == generation && plan.recorded_generation != generation {
+    if generation.is_some() && recorded != plan.recorded_generation && recorded >= generation {
         return Err(Failure::transient(format!(
-            "another attempt has switched {} to this generation meanwhile; its rows are complete",
+            "another attempt has switched {} to this generation or a later one meanwhile; its rows are complete",
             plan.name
         )));
     }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use aws_sdk_lakeformation::types::{DatabaseResource, LfTagPair, Resource};
 use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
+use super::area::Area;
 use super::glue::{Catalog, TableName};
 use super::table::{self, Kind, Mode, Plan, parameter};
-use super::{CONCURRENT_TABLES, Lake, LakeTable, glue};
+use super::{CONCURRENT_TABLES, Lake, LakeTable, glue, sweep};
 use crate::aws::{Aws, Doubt, Operation, Patience};
 use crate::config::{Config, DefaultTag};
 use crate::encode::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, TimestampStyle};
@@ -83,6 +85,7 @@ impl Lake {
             targets.push(target(config, stream, &plan, identity)?);
             tables.push(LakeTable {
                 ready: plan.exists && plan.added.is_empty(),
+                read_at: Instant::now(),
                 plan,
                 partitions: HashSet::new(),
                 area_objects: Vec::new(),
@@ -110,7 +113,20 @@ async fn plan(
              partitioned plain tables"
         )));
     }
-    table::plan(config, stream, name, existing.as_ref(), &identity.token)
+    let mut plan = table::plan(config, stream, name, existing.as_ref(), &identity.token)?;
+    // A dropped table leaves its objects behind; a new one in their place would show them again.
+    let adopts = existing.is_none() && plan.kind == Kind::External && plan.mode == Mode::Append;
+    if adopts && !sweep::is_empty(aws, &plan.location).await? {
+        let fresh = Area::new(Kind::External, &plan.location, None, &identity.token).location().clone();
+        plan.warnings.push(format!(
+            "{} is new, but {} holds objects already, which it shall not show: its location is {}",
+            plan.name,
+            plan.location.uri(),
+            fresh.uri()
+        ));
+        plan.location = fresh;
+    }
+    Ok(plan)
 }
 
 fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Identity) -> anyhow::Result<Target> {

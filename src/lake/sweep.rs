@@ -11,7 +11,7 @@ use super::area;
 use super::glue::{self, Catalog};
 use super::table::{Kind, Location, parameter};
 use super::transaction::Transaction;
-use super::{Lake, LakeTable, TOKEN_CHARS};
+use super::{Lake, TOKEN_CHARS};
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience};
 use crate::stage::ObjectName;
 
@@ -271,41 +271,80 @@ async fn locations_of(aws: &Aws, database: &str) -> anyhow::Result<Vec<Location>
     Ok(used)
 }
 
-/// Deletes locations that switches replaced, unless anything refers to them.
-pub(super) async fn delete_leftovers(aws: &Aws, tables: &[LakeTable], leftovers: Vec<Location>) -> Vec<String> {
+/// Deletes locations that switches replaced, unless anything in the whole catalog refers to them. What others put
+/// there stays.
+pub(super) async fn delete_leftovers(aws: &Aws, leftovers: Vec<Location>) -> Vec<String> {
     let mut warnings = Vec::new();
     if leftovers.is_empty() {
         return warnings;
     }
-    let mut used = Vec::new();
-    let databases: BTreeSet<&str> = tables.iter().map(|table| table.plan.name.database.as_str()).collect();
-    for database in databases {
-        match locations_of(aws, database).await {
-            Ok(mut locations) => used.append(&mut locations),
-            Err(error) => {
-                warnings.push(format!("replaced data is kept, since it is not known what is in use: {error:#}"));
-                return warnings;
-            }
+    let used = match all_locations(aws).await {
+        Ok(used) => used,
+        Err(error) => {
+            let kept: Vec<String> = leftovers.iter().map(Location::uri).collect();
+            let kept = kept.join(", ");
+            return vec![format!("replaced data in {kept} is kept, since it is not known what is in use: {error:#}")];
         }
-    }
+    };
     for location in leftovers {
         if location.folder.is_empty() || used.iter().any(|other| other.overlaps(&location)) {
             warnings.push(format!("replaced data in {} is kept: another table refers to it", location.uri()));
             continue;
         }
         let result = async {
-            let keys = list(aws, &location).await?.into_iter().map(|(key, _)| key).collect();
-            delete(aws, &location.bucket, keys).await
+            let keys = list(aws, &location).await?.into_iter().map(|(key, _)| key);
+            let (ours, foreign): (Vec<String>, Vec<String>) = keys.partition(|key| is_written_by_us(key));
+            delete(aws, &location.bucket, ours).await?;
+            anyhow::Ok(foreign)
         };
-        if let Err(error) = result.await {
-            warnings.push(format!("replaced data in {} could not be deleted: {error:#}", location.uri()));
+        match result.await {
+            Ok(foreign) if foreign.is_empty() => {}
+            Ok(foreign) => warnings.push(format!(
+                "{} objects in {} are kept, since neither this connector nor the one before it wrote them, such as {}",
+                foreign.len(),
+                location.uri(),
+                foreign.first().map_or("", String::as_str)
+            )),
+            Err(error) => {
+                warnings.push(format!("replaced data in {} could not be deleted: {error:#}", location.uri()));
+            }
         }
     }
     warnings
 }
 
+async fn all_locations(aws: &Aws) -> anyhow::Result<Vec<Location>> {
+    let patience = Patience::standard();
+    let databases = Catalog::new(aws, &patience).databases().await?;
+    let mut used = Vec::new();
+    for database in databases {
+        used.append(&mut locations_of(aws, &database).await?);
+    }
+    Ok(used)
+}
+
+/// By the names of objects: ours, or the incumbent's 32 hexadecimal digits.
+fn is_written_by_us(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or_default();
+    let stem = name.split('.').next().unwrap_or_default();
+    let incumbent = stem.len() == 32 && stem.bytes().all(|b| b.is_ascii_hexdigit());
+    process_of(name).is_some() || incumbent
+}
+
+/// Whether nothing lies below a location.
+pub(super) async fn is_empty(aws: &Aws, location: &Location) -> Result<bool, AwsError> {
+    let page = Patience::standard()
+        .run(Doubt::Repeat, || async {
+            let request =
+                aws.s3.list_objects_v2().bucket(&location.bucket).prefix(format!("{}/", location.folder)).max_keys(1);
+            aws.call(s3("ListObjectsV2"), &location.uri(), request.send()).await
+        })
+        .await?;
+    Ok(page.contents().is_empty())
+}
+
 /// Keys below a location, with the seconds at which they were modified.
-async fn list(aws: &Aws, location: &Location) -> Result<Vec<(String, Option<i64>)>, AwsError> {
+pub(super) async fn list(aws: &Aws, location: &Location) -> Result<Vec<(String, Option<i64>)>, AwsError> {
     let mut found = Vec::new();
     let mut next: Option<String> = None;
     loop {

@@ -67,7 +67,9 @@ impl Location {
 
     /// Whether `other` is this folder, lies in it, or holds it.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        let (a, b) = (format!("{}/", self.folder), format!("{}/", other.folder));
+        // The root of a bucket holds everything.
+        let prefix = |folder: &str| if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let (a, b) = (prefix(&self.folder), prefix(&other.folder));
         self.bucket == other.bucket && (a.starts_with(&b) || b.starts_with(&a))
     }
 }

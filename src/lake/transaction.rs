@@ -1,13 +1,14 @@
 //! A Lake Formation transaction as a value: what changes governed tables is a method of an open one, and ending it
 //! consumes it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_lakeformation::types::{AddObjectInput, DeleteObjectInput, TableObject, TransactionType, WriteOperation};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::aws::{Aws, AwsError, Doubt, Operation, Patience};
+use crate::aws::{Aws, AwsError, Doubt, Operation, Patience, Trouble};
 use crate::failure::{Failure, FailureKind};
 
 /// The most operations one `UpdateTableObjects` takes (service model).
@@ -42,10 +43,7 @@ impl Interrupted {
 /// committed has no effect, so that beginning again asks nothing of the doubtful call.
 impl From<AwsError> for Interrupted {
     fn from(error: AwsError) -> Self {
-        let void = error.trouble.is_retryable()
-            || error.has_code("TransactionCanceledException")
-            || error.has_code("TransactionCommittedException")
-            || error.has_code("TransactionCommitInProgressException");
+        let void = error.trouble.is_retryable() || error.has_code("TransactionCanceledException");
         if void { Self::Void(error) } else { Self::Refused(error) }
     }
 }
@@ -160,7 +158,7 @@ impl Transaction {
                 attempt += 1;
                 // A table that was just made is not ready for a moment, and a throttled call did nothing.
                 let untouched = error.has_code("ResourceNotReadyException")
-                    || matches!(error.trouble, crate::aws::Trouble::Throttled | crate::aws::Trouble::Unreachable);
+                    || matches!(error.trouble, Trouble::Throttled | Trouble::Unreachable);
                 if !(untouched && self.patience.pause(attempt).await) {
                     return Err(error.into());
                 }
@@ -172,46 +170,55 @@ impl Transaction {
     /// Makes everything visible at once. On an error nothing is, unless the message says that it is not known.
     pub(super) async fn commit(self) -> Result<(), Interrupted> {
         let operation = lakeformation("CommitTransaction");
+        let doubted = AtomicBool::new(false);
         // Committing again with the same id is harmless: the service answers the same.
         let answer = self
             .patience
             .run(Doubt::Repeat, || async {
                 let request = self.aws.lakeformation.commit_transaction().transaction_id(&self.id);
                 match self.aws.call(operation, &self.id, request.send()).await {
-                    // A conflict is final for this transaction: it has been cancelled.
+                    // A conflict ends the calls; what it means is decided below.
                     Err(error) if error.has_code("ConcurrentModificationException") => Ok(Err(error)),
-                    other => other.map(Ok),
+                    Err(error) => {
+                        doubted.fetch_or(error.is_doubtful(), Ordering::Relaxed);
+                        Err(error)
+                    }
+                    Ok(answer) => Ok(Ok(answer)),
                 }
             })
             .await;
-        let status = match answer {
-            Ok(Ok(answer)) => answer.transaction_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
-            Ok(Err(conflict)) => return Err(Interrupted::Void(conflict)),
-            // Patience has ended in doubt: one last look decides.
-            Err(error) if error.is_doubtful() || error.has_code("TransactionCommitInProgressException") => {
-                String::new()
+        let error = match answer {
+            Ok(Ok(answer)) => {
+                let status = answer.transaction_status.map(|status| status.as_str().to_owned());
+                return self.settle(status.unwrap_or_default()).await;
             }
-            Err(error) => return Err(error.into()),
+            Ok(Err(conflict)) => conflict,
+            Err(error) => error,
         };
-        self.settle(status).await
+        // After a doubtful call the last error proves nothing: the transaction itself is asked.
+        let ask = doubted.load(Ordering::Relaxed)
+            || error.has_code("TransactionCommittedException")
+            || error.has_code("TransactionCommitInProgressException");
+        if ask { self.settle(String::new()).await } else { Err(error.into()) }
     }
 
     /// Watches until the transaction is committed or aborted. Real services answer in either case of letters.
     async fn settle(&self, mut status: String) -> Result<(), Interrupted> {
         let operation = lakeformation("DescribeTransaction");
         let watch = Patience::until(Instant::now() + COMMIT_IN_PROGRESS_LIMIT);
+        let is = |status: &str, wanted: &str| status.eq_ignore_ascii_case(wanted);
         let mut attempt = 0;
         loop {
-            if status.eq_ignore_ascii_case("COMMITTED") {
+            if is(&status, "COMMITTED") {
                 return Ok(());
             }
-            if status.eq_ignore_ascii_case("ABORTED") {
+            if is(&status, "ABORTED") {
                 let mut error = AwsError::odd_answer(operation, &self.id, "a commit: the transaction was aborted");
-                error.trouble = crate::aws::Trouble::Contended;
+                error.trouble = Trouble::Contended;
                 return Err(Interrupted::Void(error));
             }
-            // ACTIVE after a commit call that was lost: it never arrived, and nothing is visible.
-            if status.eq_ignore_ascii_case("ACTIVE") && self.patience.is_over() {
+            // After a commit call that never arrived nothing is visible, and a cancelled transaction stays so.
+            if is(&status, "ACTIVE") && self.patience.is_over() && self.cancel_call().await.is_ok() {
                 return Err(Interrupted::Refused(AwsError::odd_answer(operation, &self.id, "a commit in time")));
             }
             attempt += 1;
@@ -222,28 +229,23 @@ impl Transaction {
                     "an end of the commit; whether it is committed is not known",
                 )));
             }
+            if is(&status, "ACTIVE") && !self.patience.is_over() {
+                let request = self.aws.lakeformation.commit_transaction().transaction_id(&self.id);
+                // Whatever the answer, the next look decides.
+                drop(self.aws.call(lakeformation("CommitTransaction"), &self.id, request.send()).await);
+            }
             let answer = watch
                 .run(Doubt::Repeat, || async {
                     let request = self.aws.lakeformation.describe_transaction().transaction_id(&self.id);
                     self.aws.call(operation, &self.id, request.send()).await
                 })
                 .await?;
-            status = answer
-                .transaction_description
-                .and_then(|description| description.transaction_status)
-                .map(|status| status.as_str().to_owned())
-                .unwrap_or_default();
-            if status.eq_ignore_ascii_case("ACTIVE") && !self.patience.is_over() {
-                let request = self.aws.lakeformation.commit_transaction().transaction_id(&self.id);
-                if let Ok(answer) = self.aws.call(lakeformation("CommitTransaction"), &self.id, request.send()).await {
-                    status = answer.transaction_status.map(|s| s.as_str().to_owned()).unwrap_or_default();
-                }
-            }
+            let description = answer.transaction_description.and_then(|description| description.transaction_status);
+            status = description.map(|status| status.as_str().to_owned()).unwrap_or_default();
         }
     }
 
-    /// Ends the transaction without effect. A cancel that fails is no error: what is not committed has no effect.
-    pub(super) async fn cancel(self) -> Result<(), AwsError> {
+    async fn cancel_call(&self) -> Result<(), AwsError> {
         Patience::brief()
             .run(Doubt::Repeat, || async {
                 let request = self.aws.lakeformation.cancel_transaction().transaction_id(&self.id);
@@ -253,6 +255,11 @@ impl Transaction {
                 }
             })
             .await
+    }
+
+    /// Ends the transaction without effect. A cancel that fails is no error: what is not committed has no effect.
+    pub(super) async fn cancel(self) -> Result<(), AwsError> {
+        self.cancel_call().await
     }
 }
 
@@ -294,17 +301,21 @@ async fn extend(aws: Aws, id: String) {
 
 /// Whether a refusal is how AWS treats governed tables since it has retired them, and what to say then.
 pub(super) fn retired(error: &AwsError) -> bool {
-    use crate::aws::Trouble;
     match error.operation.name {
         "StartTransaction" => matches!(error.trouble, Trouble::Denied | Trouble::Refused | Trouble::Missing),
-        "CreateTable" => error.trouble == Trouble::Refused,
+        // A definition that is merely wrong is refused with the same code.
+        "CreateTable" => {
+            let about_kind = ["governed", "tabletype", "table type"];
+            let message = error.message.to_lowercase();
+            error.trouble == Trouble::Refused && about_kind.iter().any(|words| message.contains(words))
+        }
         _ => false,
     }
 }
 
 /// The sentence for [`retired`].
 pub(super) fn retirement(error: AwsError) -> anyhow::Error {
-    let denied = error.trouble == crate::aws::Trouble::Denied;
+    let denied = error.trouble == Trouble::Denied;
     let advice = if denied {
         format!(
             "AWS refuses governed tables: either lakeformation:{} is not allowed, or AWS has retired governed tables \

@@ -23,6 +23,7 @@ pub struct Ledger<Proof = Committed> {
     arrivals: u64,
     scope: Option<Scope>,
     global: VecDeque<Held>,
+    global_bytes: u64,
     proof: std::marker::PhantomData<fn(Proof)>,
 }
 
@@ -35,12 +36,15 @@ enum Scope {
 
 #[derive(Debug, Default)]
 struct Account {
+    /// The stream's rows wait for a switch, and its states with them, also those that no record precedes.
+    awaits_switch: bool,
     /// The first positions of claims that are not settled.
     open: BTreeSet<Position>,
     /// Records and bytes received in this sync.
     received: CommittedCounts,
     records_since_state: u64,
     held: VecDeque<Held>,
+    held_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -67,6 +71,7 @@ impl<Proof> Ledger<Proof> {
             arrivals: 0,
             scope: None,
             global: VecDeque::new(),
+            global_bytes: 0,
             proof: std::marker::PhantomData,
         }
     }
@@ -83,6 +88,16 @@ impl<Proof> Ledger<Proof> {
         account.received.records += 1;
         account.received.bytes += bytes;
         account.records_since_state += 1;
+    }
+
+    /// Holds all states of a truncating stream, and those that cover it, until [`Ledger::switched`].
+    pub fn await_switch(&mut self, stream: StreamIndex) {
+        self.streams[stream.0].awaits_switch = true;
+    }
+
+    /// The stream's table shows its rows now.
+    pub fn switched(&mut self, stream: StreamIndex) {
+        self.streams[stream.0].awaits_switch = false;
     }
 
     /// Takes a state in. It is held until [`Ledger::release`] lets it go.
@@ -110,7 +125,9 @@ impl<Proof> Ledger<Proof> {
             let account = &mut self.streams[index.0];
             let records = std::mem::take(&mut account.records_since_state);
             let received = account.received;
-            account.held.push_back(Held { arrival, mark, records, received, per_stream: None, state });
+            let held = Held { arrival, mark, records, received, per_stream: None, state };
+            account.held_bytes += held.bytes();
+            account.held.push_back(held);
             return Ok(());
         }
         let records = self.streams.iter_mut().map(|account| std::mem::take(&mut account.records_since_state)).sum();
@@ -122,7 +139,9 @@ impl<Proof> Ledger<Proof> {
             bytes: sum.bytes + one.bytes,
         });
         let per_stream = Some((per_stream, self.budget.reserve(size)));
-        self.global.push_back(Held { arrival, mark, records, received, per_stream, state });
+        let held = Held { arrival, mark, records, received, per_stream, state };
+        self.global_bytes += held.bytes();
+        self.global.push_back(held);
         Ok(())
     }
 
@@ -136,14 +155,22 @@ impl<Proof> Ledger<Proof> {
     pub fn release(&mut self) -> Vec<ReleasedState> {
         let mut free = Vec::new();
         for account in &mut self.streams {
+            if account.awaits_switch {
+                continue;
+            }
             let first_open = account.open.first().copied();
             while account.held.front().is_some_and(|held| first_open.is_none_or(|open| held.mark <= open)) {
-                free.extend(account.held.pop_front());
+                let held = account.held.pop_front();
+                account.held_bytes -= held.as_ref().map_or(0, Held::bytes);
+                free.extend(held);
             }
         }
         let first_open = self.streams.iter().filter_map(|account| account.open.first()).min().copied();
-        while self.global.front().is_some_and(|held| first_open.is_none_or(|open| held.mark <= open)) {
-            free.extend(self.global.pop_front());
+        let switched = !self.streams.iter().any(|account| account.awaits_switch);
+        while switched && self.global.front().is_some_and(|held| first_open.is_none_or(|open| held.mark <= open)) {
+            let held = self.global.pop_front();
+            self.global_bytes -= held.as_ref().map_or(0, Held::bytes);
+            free.extend(held);
         }
         free.sort_by_key(|held| held.arrival);
         free.into_iter().map(|held| held.release(&self.key)).collect()
@@ -161,17 +188,16 @@ impl<Proof> Ledger<Proof> {
         self.global.len() + self.streams.iter().map(|account| account.held.len()).sum::<usize>()
     }
 
-    /// Bytes of the states that wait.
+    /// Bytes of the states that a commit may let go, and of those that wait for a switch.
     #[must_use]
-    pub fn held_bytes(&self) -> u64 {
-        let streams = self.streams.iter().flat_map(|account| &account.held);
-        streams.chain(&self.global).map(Held::bytes).sum()
-    }
-
-    /// Whether any state could go once everything received is committed; those of truncating streams wait longer.
-    #[must_use]
-    pub fn uncommitted(&self) -> bool {
-        self.streams.iter().any(|account| !account.open.is_empty())
+    pub fn held_bytes(&self) -> (u64, u64) {
+        let mut free = 0;
+        let mut stuck = 0;
+        for account in &self.streams {
+            if account.awaits_switch { stuck += account.held_bytes } else { free += account.held_bytes }
+        }
+        let any = self.streams.iter().any(|account| account.awaits_switch);
+        if any { (free, stuck + self.global_bytes) } else { (free + self.global_bytes, stuck) }
     }
 }
 

@@ -217,7 +217,7 @@ fn held_states_count_in_the_budget() {
     ledger.admit(StreamIndex(0), &mut claim, 1);
     ledger.hold(state(&budget, Some(0), 1)).unwrap();
     assert!(ledger.release().is_empty());
-    assert!(budget.used() > 0 && budget.used() == ledger.held_bytes());
+    assert!(budget.used() > 0 && (budget.used(), 0) == ledger.held_bytes());
     ledger.settle(claim.unwrap().settle(&Oracle));
     assert_eq!(ledger.release().len(), 1);
     assert_eq!(budget.used(), 0);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::{join as join_both, join_all};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -24,19 +25,21 @@ use crate::config::Config;
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
 use crate::lake::{Checkpoint, Identity, Lake, Outcome, Watch};
 use crate::protocol::{Catalog, Chunk, Emitter, Level, Lines, Message, ReleaseKey, StateScope, StreamStatus, parse};
-use crate::stage::Stage;
+use crate::stage::{Sealed, Stage};
 
 use completion::{Ending, Facts};
 pub use ledger::Ledger;
 use progress::Progress;
 use writer::{Objects, Writer};
 
-/// The longest that a checkpoint's whole commit may take.
+/// The longest that the metadata of a checkpoint's commit may take, once its bytes are in S3.
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
 /// COMPLETEs that arrive within this time are one checkpoint.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
 /// How long a commit that has published something is waited for when the process is told to end.
 const STOP_GRACE: Duration = Duration::from_secs(8);
+/// How long a commit that has published nothing may take to notice that it shall stop.
+const HAND_BACK: Duration = Duration::from_secs(2);
 /// How long undoing may take.
 const ABORT_LIMIT: Duration = Duration::from_secs(6);
 /// How often the platform's end of stdout is looked at.
@@ -153,10 +156,14 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     for (index, name) in names.iter().enumerate() {
         router.entry(name.namespace.clone()).or_default().insert(name.name.clone(), StreamIndex(index));
     }
+    let mut ledger = Ledger::new(names.clone(), budget.clone(), key);
+    for (index, _) in targets.iter().enumerate().filter(|(_, target)| target.replaces) {
+        ledger.await_switch(StreamIndex(index));
+    }
     let writers = names.iter().cloned().zip(targets).enumerate();
     let writers = writers.map(|(i, (name, target))| Writer::new(StreamIndex(i), name, target)).collect();
     let sync = Sync {
-        ledger: Ledger::new(names, budget.clone(), key),
+        ledger,
         objects: Objects::new(stage.clone(), identity.token.clone()),
         progress: Progress::new(aws, stage.clone(), budget.clone()),
         stage,
@@ -169,10 +176,12 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         in_flight: None,
         last_is_global: false,
         next_commit: Instant::now() + config.commit_interval,
+        next_listen: Instant::now() + LISTEN_EVERY,
         commit_interval: config.commit_interval,
         target_file_bytes: config.target_file_bytes,
         checkpoint_soon: None,
         failure: None,
+        unpublished: Vec::new(),
         stop,
     };
     Ok(Prepared { sync, lines, sweep })
@@ -205,11 +214,15 @@ struct Sync {
     in_flight: Option<InFlight>,
     last_is_global: bool,
     next_commit: Instant,
+    /// When to look again whether somebody reads our output.
+    next_listen: Instant,
     commit_interval: Duration,
     target_file_bytes: u64,
     checkpoint_soon: Option<(Instant, Reason)>,
     /// An error met where none can be returned; the loop ends with it.
     failure: Option<anyhow::Error>,
+    /// What a commit has handed back, to be undone.
+    unpublished: Vec<Sealed>,
     stop: watch::Receiver<bool>,
 }
 
@@ -244,10 +257,14 @@ impl Sync {
         while !ended {
             match self.next_event(lines).await {
                 Event::Stop => return Ok(End::Stopped),
-                Event::PartFailed => return Err(self.part_failure()),
+                Event::PartFailed => {
+                    let unknown = || Failure::transient("a part of an object could not be sent to S3");
+                    return Err(self.part_failure().unwrap_or_else(unknown));
+                }
                 Event::Committed(done) => self.settle(done?)?,
                 Event::Freed => {}
                 Event::Tick => {
+                    self.next_listen = Instant::now() + LISTEN_EVERY;
                     if self.emitter.is_closed() {
                         return Ok(End::Stopped);
                     }
@@ -285,9 +302,8 @@ impl Sync {
     }
 
     fn due(&self) -> Instant {
-        let listen = Instant::now() + LISTEN_EVERY;
         let soon = self.checkpoint_soon.map_or(self.next_commit, |(at, _)| at.min(self.next_commit));
-        if self.in_flight.is_some() { listen } else { soon.min(listen) }
+        if self.in_flight.is_some() { self.next_listen } else { soon.min(self.next_listen) }
     }
 
     /// Takes a chunk of lines in; answers with the number of its last line.
@@ -327,10 +343,7 @@ impl Sync {
                 let scope = state.scope().clone();
                 self.ledger.hold(state.receive(&self.budget)).map_err(|e| e.context(format!("line {number}")))?;
                 self.note_state(&scope);
-                // A state with nothing before it may go at once, but it goes with the next checkpoint's, in order.
-                if self.ledger.held_bytes() > self.budget.limit() / 4 {
-                    self.checkpoint_by(Instant::now(), Reason::Memory);
-                }
+                self.watch_held_states()?;
             }
             Message::StreamStatus { stream, status } => self.note_status(number, stream, status)?,
             Message::Ignored => {}
@@ -423,7 +436,7 @@ impl Sync {
         let published = Arc::new(AtomicBool::new(false));
         let emitter = self.emitter.clone();
         let terms = Watch {
-            deadline: Instant::now() + COMMIT_LIMIT,
+            limit: COMMIT_LIMIT,
             stop: self.stop.clone(),
             heard: Arc::new(move || !emitter.is_closed()),
             published: Arc::clone(&published),
@@ -448,24 +461,29 @@ impl Sync {
         }
         for index in outcome.switched {
             self.facts[index.0].replaces = false;
+            self.ledger.switched(index);
         }
-        let unpublished = outcome.unpublished;
-        if !unpublished.is_empty() {
-            tokio::spawn(async move {
-                for object in unpublished {
-                    object.abort().await;
-                }
-            });
-        }
+        self.unpublished.extend(outcome.unpublished);
         self.release()?;
         self.progress.committed(&self.emitter, committed, begun);
         if let Some(error) = outcome.failures.into_iter().next() {
-            return Err(error);
+            return Err(self.part_failure().unwrap_or(error));
         }
-        if self.ledger.held_bytes() > self.budget.limit() / 4 && !self.ledger_moves() {
+        Ok(())
+    }
+
+    /// States count in the memory: those that only a commit holds back ask for one, those that wait for a switch must
+    /// fit.
+    fn watch_held_states(&mut self) -> anyhow::Result<()> {
+        let quarter = self.budget.limit() / 4;
+        let (waiting, stuck) = self.ledger.held_bytes();
+        if stuck > quarter {
             return Err(Failure::config(
                 "the states that wait for full refreshes to end fill a quarter of the memory: raise memory_limit_mb",
             ));
+        }
+        if waiting > quarter {
+            self.checkpoint_by(Instant::now(), Reason::Memory);
         }
         Ok(())
     }
@@ -487,6 +505,10 @@ impl Sync {
     /// The end of the input: the last checkpoint, with the switches of what is complete.
     async fn finish(&mut self) -> anyhow::Result<End> {
         if !self.wait_for_commit().await? {
+            return Ok(End::Stopped);
+        }
+        // A cancel closes our output together with our input: rows whose states cannot leave would only come again.
+        if self.emitter.is_closed() {
             return Ok(End::Stopped);
         }
         let verdict = completion::at_end(&self.facts, self.last_is_global);
@@ -530,10 +552,15 @@ impl Sync {
         Ok(true)
     }
 
-    fn part_failure(&mut self) -> anyhow::Error {
-        let failed =
-            self.writers.iter_mut().find_map(|w| w.upload_failure().map(|e| AtStream::wrap(w.name.clone(), e)));
-        failed.unwrap_or_else(|| Failure::transient("a part of an object could not be sent to S3"))
+    /// Why a part could not be sent: the cause of everything that followed from it.
+    fn part_failure(&self) -> Option<anyhow::Error> {
+        let (object, error) = self.stage.take_failure()?;
+        let error = anyhow::Error::new(error);
+        let owner = self.writers.iter().find(|writer| writer.owns(&object));
+        Some(match owner {
+            Some(writer) => AtStream::wrap(writer.name.clone(), error),
+            None => error,
+        })
     }
 
     /// After a fatal error: the commit in flight ends and its states go; the rest is undone.
@@ -550,24 +577,35 @@ impl Sync {
 
     /// Told to end: a commit that has begun to publish gets a little time, anything else is undone at once.
     async fn stop(&mut self) {
-        if let Some(in_flight) = &self.in_flight {
-            if in_flight.published.load(Ordering::Acquire) && !self.emitter.is_closed() {
-                let done = tokio::time::timeout(STOP_GRACE, join(&mut self.in_flight)).await;
-                if let Ok(Ok(done)) = done
-                    && let Err(error) = self.settle(done)
-                {
-                    self.emitter.log(Level::Warn, format_args!("the last checkpoint failed: {error:#}"));
-                }
+        let begun = Instant::now();
+        while let Some(in_flight) = &self.in_flight {
+            let published = in_flight.published.load(Ordering::Acquire);
+            let grace = match (published, self.emitter.is_closed()) {
+                (true, false) => STOP_GRACE,
+                // It hands its objects back as soon as it sees that it shall stop.
+                (false, _) => HAND_BACK,
+                (true, true) => Duration::ZERO,
+            };
+            if begun.elapsed() >= grace {
+                break;
             }
-            if let Some(in_flight) = self.in_flight.take() {
-                in_flight.task.abort();
+            let done = tokio::time::timeout(Duration::from_millis(100), join(&mut self.in_flight)).await;
+            if let Ok(Ok(done)) = done
+                && let Err(error) = self.settle(done)
+            {
+                self.emitter.log(Level::Warn, format_args!("the last checkpoint failed: {error:#}"));
             }
+        }
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.task.abort();
         }
         self.abort().await;
     }
 
     async fn abort(&mut self) {
-        let undo = futures_util::future::join_all(std::mem::take(&mut self.writers).into_iter().map(Writer::abort));
+        let writers = std::mem::take(&mut self.writers).into_iter().map(Writer::abort);
+        let unpublished = std::mem::take(&mut self.unpublished).into_iter().map(Sealed::abort);
+        let undo = join_both(join_all(writers), join_all(unpublished));
         // What is not undone in time stays invisible; the clean-up of a later sync finds it.
         drop(tokio::time::timeout(ABORT_LIMIT, undo).await);
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::{join, join_all};
+
 use crate::budget::{Budget, Reservation};
 use crate::claim::{Claim, StreamIndex};
 use crate::encode::{Encoder, Losses, Row};
@@ -162,18 +164,16 @@ impl Writer {
         partitions.iter().try_for_each(|partition| self.seal(partition, budget))
     }
 
-    /// The error of a part that could not be sent.
-    pub(super) fn upload_failure(&mut self) -> Option<anyhow::Error> {
-        let open = self.open.values_mut().find_map(|open| open.upload.failure());
-        let failure = open.or_else(|| self.sealed.iter_mut().find_map(|batch| batch.object.failure()));
-        failure.map(anyhow::Error::new)
+    /// Whether an object is one of this stream's.
+    pub(super) fn owns(&self, object: &ObjectName) -> bool {
+        object.bucket == self.target.bucket && object.key.starts_with(&self.target.folder)
     }
 
     /// Undoes everything that is not committed.
     pub(super) async fn abort(self) {
         let open = self.open.into_values().map(|open| open.upload.abort());
         let sealed = self.sealed.into_iter().map(|batch| batch.object.abort());
-        futures_util::future::join(futures_util::future::join_all(open), futures_util::future::join_all(sealed)).await;
+        join(join_all(open), join_all(sealed)).await;
     }
 }
 

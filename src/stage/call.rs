@@ -128,7 +128,8 @@ impl Shared {
 
 /// The SDK's limit for one attempt, by the size of what is sent.
 fn patience_for(bytes: usize) -> aws_sdk_s3::config::Builder {
-    let seconds = 30 + bytes as u64 / SLOWEST;
+    // All bodies in flight share the line.
+    let seconds = 30 + bytes as u64 * super::CONCURRENT_BODIES as u64 / SLOWEST;
     let timeouts = aws_sdk_s3::config::timeout::TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
         .operation_attempt_timeout(Duration::from_secs(seconds))

@@ -7,8 +7,8 @@ mod call;
 mod upload;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -49,6 +49,8 @@ struct Shared {
     objects: AtomicU64,
     bytes: AtomicU64,
     failed: watch::Sender<bool>,
+    /// The first part that could not be sent, and why, until somebody asks.
+    cause: Mutex<Option<(ObjectName, AwsError)>>,
 }
 
 impl Stage {
@@ -65,6 +67,7 @@ impl Stage {
                 objects: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
                 failed,
+                cause: Mutex::default(),
             }),
         }
     }
@@ -73,6 +76,12 @@ impl Stage {
     #[must_use]
     pub fn open(&self, name: ObjectName) -> Upload {
         Upload::new(self.clone(), name)
+    }
+
+    /// Why the first part that could not be sent was refused, and which object it belonged to. Told once.
+    #[must_use]
+    pub fn take_failure(&self) -> Option<(ObjectName, AwsError)> {
+        self.shared.cause.lock().ok()?.take()
     }
 
     /// Bytes on their way to S3 now.
@@ -87,8 +96,7 @@ impl Stage {
         (self.shared.objects.load(Ordering::Relaxed), self.shared.bytes.load(Ordering::Relaxed))
     }
 
-    /// Returns once a part could not be sent, after all patience. Which one says the upload when it is published or
-    /// [`Upload::failure`] is asked.
+    /// Returns once a part could not be sent, after all patience. [`Stage::take_failure`] says which and why.
     pub async fn failed(&self) {
         let mut failed = self.shared.failed.subscribe();
         if failed.wait_for(|failed| *failed).await.is_err() {
@@ -97,5 +105,12 @@ impl Stage {
     }
 }
 
-/// Errors of parts are shared between the task that met them and the upload that owns them.
-type PartResult = Result<aws_sdk_s3::types::CompletedPart, AwsError>;
+impl Shared {
+    /// Keeps the first cause, then wakes whoever waits for it.
+    fn part_failed(&self, name: &ObjectName, error: AwsError) {
+        if let Ok(mut cause) = self.cause.lock() {
+            cause.get_or_insert((name.clone(), error));
+        }
+        self.failed.send_replace(true);
+    }
+}

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use super::{ObjectName, PartResult, Stage};
+use super::{ObjectName, Stage};
 use crate::aws::{AwsError, Doubt, Patience, Trouble};
 use crate::budget::Reservation;
 use crate::failure::Failure;
@@ -28,7 +28,8 @@ pub struct Upload {
     token: Arc<str>,
     /// The upload's id, once a first part made one.
     id: Arc<OnceCell<String>>,
-    parts: JoinSet<PartResult>,
+    /// Numbered parts; `None` for one that could not be sent, which the stage knows of.
+    parts: JoinSet<Option<CompletedPart>>,
     sent: i32,
     bytes: u64,
 }
@@ -59,24 +60,14 @@ impl Upload {
         let flight = Flight { stage: self.stage.clone(), length };
         self.parts.spawn(async move {
             let (_reservation, _flight) = (reservation, flight);
-            let result = send_part(&stage, &name, &token, &id, number, Bytes::from(bytes)).await;
-            if result.is_err() {
-                stage.shared.failed.send_replace(true);
+            match send_part(&stage, &name, &token, &id, number, Bytes::from(bytes)).await {
+                Ok(part) => Some(part),
+                Err(error) => {
+                    stage.shared.part_failed(&name, error);
+                    None
+                }
             }
-            result
         });
-    }
-
-    /// The error of a part that could not be sent, once there is one.
-    pub fn failure(&mut self) -> Option<AwsError> {
-        // Parts are joined in publish; here only what has already failed is of interest, and then the upload is lost
-        // anyway, so that a good part taken out of the set does not matter.
-        while let Some(joined) = self.parts.try_join_next() {
-            if let Ok(Err(error)) = joined {
-                return Some(error);
-            }
-        }
-        None
     }
 
     /// No more bytes after `rest`.
@@ -124,7 +115,7 @@ async fn send_part(
     id: &OnceCell<String>,
     number: i32,
     body: Bytes,
-) -> PartResult {
+) -> Result<CompletedPart, AwsError> {
     let shared = &stage.shared;
     // Creating twice leaves an empty upload behind, which is invisible and cleaned up later.
     let patience = Patience::standard();
@@ -189,11 +180,6 @@ impl Sealed {
         }
     }
 
-    /// The error of a part that could not be sent, once there is one.
-    pub fn failure(&mut self) -> Option<AwsError> {
-        self.upload.failure()
-    }
-
     /// Makes the object exist, exactly once, whatever answers are lost.
     ///
     /// # Errors
@@ -231,7 +217,10 @@ impl Sealed {
     async fn complete(&mut self, patience: &Patience) -> anyhow::Result<String> {
         let mut parts: Vec<CompletedPart> = Vec::new();
         while let Some(joined) = self.upload.parts.join_next().await {
-            parts.push(joined.context("sending a part")??);
+            let Some(part) = joined.context("sending a part")? else {
+                return Err(Failure::transient(format!("a part of {} could not be sent", self.upload.name)));
+            };
+            parts.push(part);
         }
         parts.sort_by_key(CompletedPart::part_number);
         if parts.len() != usize::try_from(self.upload.sent)? {
@@ -254,6 +243,7 @@ impl Sealed {
     {
         let Upload { stage, name, token, .. } = &self.upload;
         let mut attempt = 0;
+        let mut doubted = false;
         loop {
             let error = match publish().await {
                 Ok(e_tag) => return Ok(e_tag),
@@ -269,7 +259,10 @@ impl Sealed {
                     return Ok(e_tag);
                 }
             }
-            if !error.trouble.is_retryable() || attempt >= 20 || !patience.pause(attempt).await {
+            doubted |= error.is_doubtful();
+            // S3 may take minutes to complete an upload that it no longer knows by its id.
+            let completing = doubted && error.has_code("NoSuchUpload");
+            if !(error.trouble.is_retryable() || completing) || attempt >= 20 || !patience.pause(attempt).await {
                 return Err(error.into());
             }
         }

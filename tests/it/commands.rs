@@ -8,7 +8,12 @@ use serde_json::{Value, json};
 use crate::lab::{self, Lab, Running, catalog, record, state};
 
 fn refuse(status: u16, code: &str, message: &str) -> Action {
-    Action::Refuse(Refusal { status, code: code.into(), message: message.into(), headers: std::collections::BTreeMap::new() })
+    Action::Refuse(Refusal {
+        status,
+        code: code.into(),
+        message: message.into(),
+        headers: std::collections::BTreeMap::new(),
+    })
 }
 
 #[test]
@@ -46,7 +51,12 @@ fn check_names_what_is_missing() {
         ("bucket", None, json!({ "bucket_name": "absent" }), "the bucket does not exist"),
         ("put", Some(("s3:PutObject", refuse(403, "AccessDenied", "Access Denied"))), json!({}), "s3:PutObject"),
         ("get", Some(("s3:GetObject", refuse(403, "AccessDenied", "Access Denied"))), json!({}), "s3:GetObject"),
-        ("delete", Some(("s3:DeleteObject", refuse(403, "AccessDenied", "Access Denied"))), json!({}), "s3:DeleteObject"),
+        (
+            "delete",
+            Some(("s3:DeleteObject", refuse(403, "AccessDenied", "Access Denied"))),
+            json!({}),
+            "s3:DeleteObject",
+        ),
         ("glue", Some(("glue:GetDatabase", denied("glue:GetDatabase"))), json!({}), "glue:GetDatabase"),
         (
             "transaction",
@@ -54,8 +64,18 @@ fn check_names_what_is_missing() {
             json!({ "lakeformation_governed_tables": true }),
             "lakeformation:CancelTransaction",
         ),
-        ("keys", Some(("sts:GetCallerIdentity", refuse(403, "InvalidClientTokenId", "invalid"))), json!({}), "access key"),
-        ("tag", None, json!({ "lakeformation_database_default_tag_key": "pii", "lakeformation_database_default_tag_values": "no" }), "LF-tag pii does not exist"),
+        (
+            "keys",
+            Some(("sts:GetCallerIdentity", refuse(403, "InvalidClientTokenId", "invalid"))),
+            json!({}),
+            "access key",
+        ),
+        (
+            "tag",
+            None,
+            json!({ "lakeformation_database_default_tag_key": "pii", "lakeformation_database_default_tag_values": "no" }),
+            "LF-tag pii does not exist",
+        ),
         ("region", None, json!({ "region": "eu-west-1" }), "us-west-2"),
     ];
     for (name, fault, change, expected) in cases {
@@ -169,12 +189,33 @@ fn wrong_input_is_one_clear_error() {
     let good = lab.config(json!({}));
     let secret = "planted-value-7351";
     let cases: Vec<(&str, Value, Value, String, &str, &str)> = vec![
-        ("no bucket", lab.config(json!({ "bucket_name": null })), one.clone(), String::new(), "config_error", "bucket_name"),
-        ("iceberg", lab.config(json!({ "table_format": "ICEBERG" })), one.clone(), String::new(), "config_error", "ICEBERG"),
+        (
+            "no bucket",
+            lab.config(json!({ "bucket_name": null })),
+            one.clone(),
+            String::new(),
+            "config_error",
+            "bucket_name",
+        ),
+        (
+            "iceberg",
+            lab.config(json!({ "table_format": "ICEBERG" })),
+            one.clone(),
+            String::new(),
+            "config_error",
+            "ICEBERG",
+        ),
         ("empty catalog", good.clone(), json!({ "streams": [] }), String::new(), "config_error", "stream"),
         ("dedup", good.clone(), catalog(&["a"], "append_dedup"), String::new(), "config_error", "append_dedup"),
         ("no json", good.clone(), one.clone(), format!("{}{secret}\n", record("a", 1, "x")), "system_error", "line 2"),
-        ("cut json", good.clone(), one.clone(), format!("{{\"type\":\"RECORD\",\"record\":{{\"stream\":\"{secret}"), "system_error", "line 1"),
+        (
+            "cut json",
+            good.clone(),
+            one.clone(),
+            format!("{{\"type\":\"RECORD\",\"record\":{{\"stream\":\"{secret}"),
+            "system_error",
+            "line 1",
+        ),
         ("unknown stream", good.clone(), one.clone(), record("b", 1, secret), "system_error", "line 1"),
         ("unknown state", good.clone(), one.clone(), state("b", 1), "system_error", "line 1"),
     ];

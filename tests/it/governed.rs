@@ -106,9 +106,7 @@ fn more_than_a_hundred_objects_take_several_calls_in_one_transaction() {
     let lab = Lab::new();
     let config = lab.governed(json!({ "partitioning": "YEAR/MONTH/DAY" }));
     let input: String = (0..250)
-        .map(|id| {
-            record("a", id, "x").replace("2024-01-", &format!("{}-01-", 1900 + id / 28)).replace('\n', "") + "\n"
-        })
+        .map(|id| record("a", id, "x").replace("2024-01-", &format!("{}-01-", 1900 + id / 28)).replace('\n', "") + "\n")
         .collect();
     lab.sync(&config, &catalog(&["a"], "append"), &input);
     assert_eq!((committed(&lab).len(), lab.calls("UpdateTableObjects").len()), (1, 3));
@@ -121,14 +119,23 @@ fn more_than_a_hundred_objects_take_several_calls_in_one_transaction() {
 
 #[test]
 fn a_commit_in_progress_is_watched_and_statuses_come_in_either_case() {
-    for (case, outcome) in [(StatusCase::Upper, Outcome::Committed), (StatusCase::Lower, Outcome::Committed), (StatusCase::Lower, Outcome::Aborted)] {
+    for (case, outcome) in [
+        (StatusCase::Upper, Outcome::Committed),
+        (StatusCase::Lower, Outcome::Committed),
+        (StatusCase::Lower, Outcome::Aborted),
+    ] {
         let lab = Lab::new();
         lab.sandbox().change_settings(|settings| {
             settings.status_case = case;
             settings.commit_in_progress = Some(InProgress { commits: 1, for_ms: None, describes: Some(3), outcome });
         });
-        let ran = lab.sync(&lab.governed(json!({})), &catalog(&["a"], "append"), &(records("a", 0..4, "x") + &state("a", 1)));
-        assert_eq!((ran.states().len(), lab.value("SELECT count(*) FROM demo.a")), (1, json!(4)), "{case:?} {outcome:?}");
+        let ran =
+            lab.sync(&lab.governed(json!({})), &catalog(&["a"], "append"), &(records("a", 0..4, "x") + &state("a", 1)));
+        assert_eq!(
+            (ran.states().len(), lab.value("SELECT count(*) FROM demo.a")),
+            (1, json!(4)),
+            "{case:?} {outcome:?}"
+        );
     }
 }
 
@@ -210,15 +217,22 @@ fn two_attempts_that_switch_together_double_nothing() {
         assert_eq!(codes, [Some(0), Some(1)], "{}\n{}", first.stdout, second.stdout);
         let loser = if first.code == Some(1) { &first } else { &second };
         assert_eq!((loser.error().0.as_str(), loser.states().len()), ("transient_error", 0));
-        assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "new", "n": 3 })]);
+        assert_eq!(
+            lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"),
+            [json!({ "version": "new", "n": 3 })]
+        );
     }
 }
 
 #[test]
 fn a_long_open_transaction_is_extended() {
-    let lab = Lab::with(sandbox::Options { transaction_idle: Some(std::time::Duration::from_secs(13)), ..Default::default() });
+    let lab = Lab::with(sandbox::Options {
+        transaction_idle: Some(std::time::Duration::from_secs(13)),
+        ..Default::default()
+    });
     lab.fault("lakeformation:UpdateTableObjects", Action::DelayMs(20_000));
-    let ran = lab.sync(&lab.governed(json!({})), &catalog(&["a"], "append"), &(records("a", 0..4, "x") + &state("a", 1)));
+    let ran =
+        lab.sync(&lab.governed(json!({})), &catalog(&["a"], "append"), &(records("a", 0..4, "x") + &state("a", 1)));
     assert_eq!(ran.states().len(), 1);
     assert_eq!((lab.calls("StartTransaction").len(), committed(&lab).len()), (1, 1));
     assert!(!lab.calls("ExtendTransaction").is_empty());
@@ -238,7 +252,13 @@ fn the_expected_calls_of_an_append_are_made_and_no_others() {
     let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
     counts.sort();
     let expected: Vec<(String, usize)> = [
-        "CommitTransaction", "GetDatabase", "GetTable", "ListMultipartUploads", "PutObject", "StartTransaction", "UpdateTableObjects",
+        "CommitTransaction",
+        "GetDatabase",
+        "GetTable",
+        "ListMultipartUploads",
+        "PutObject",
+        "StartTransaction",
+        "UpdateTableObjects",
     ]
     .map(|name| (name.to_owned(), 1))
     .to_vec();

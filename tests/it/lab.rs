@@ -347,7 +347,10 @@ pub(crate) fn stream(name: &str, mode: &str) -> Value {
 
 pub(crate) fn record(stream: &str, id: u64, version: &str) -> String {
     let data = json!({ "id": id, "version": version, "at": format!("2024-01-{:02}T10:00:00Z", id % 28 + 1) });
-    format!("{}\n", json!({ "type": "RECORD", "record": { "stream": stream, "data": data, "emitted_at": 1_700_000_000_000_u64 } }))
+    format!(
+        "{}\n",
+        json!({ "type": "RECORD", "record": { "stream": stream, "data": data, "emitted_at": 1_700_000_000_000_u64 } })
+    )
 }
 
 pub(crate) fn records(stream: &str, ids: std::ops::Range<u64>, version: &str) -> String {
@@ -409,10 +412,15 @@ pub(crate) fn interpreter() -> &'static Path {
             let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requirements.txt");
             let run = |program: &Path, arguments: &[&std::ffi::OsStr]| {
                 let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().unwrap();
-                assert!(status.success(), "tests need Python 3 with venv and pip, to install {}", requirements.display());
+                assert!(
+                    status.success(),
+                    "tests need Python 3 with venv and pip, to install {}",
+                    requirements.display()
+                );
             };
             run(&own, &["-m".as_ref(), "venv".as_ref(), environment.as_os_str()]);
-            let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
+            let install =
+                ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
             let mut install = install.to_vec();
             install.push(requirements.as_os_str());
             run(&made, &install);

@@ -62,8 +62,11 @@ fn five_hundred_streams_at_once() {
     let ran = running.end();
     assert_eq!((ran.code, ran.states().len()), (Some(0), 500), "{}", ran.stdout);
     assert!(ran.peak_kib < 200 * MIB, "{} MiB", ran.peak_kib / MIB);
-    let sum: String =
-        streams.iter().map(|stream| format!("(SELECT count(DISTINCT id) FROM demo.{stream})")).collect::<Vec<_>>().join("+");
+    let sum: String = streams
+        .iter()
+        .map(|stream| format!("(SELECT count(DISTINCT id) FROM demo.{stream})"))
+        .collect::<Vec<_>>()
+        .join("+");
     assert_eq!(lab.value(&format!("SELECT {sum}")), 150_000);
 }
 
@@ -133,7 +136,8 @@ fn random_syncs_never_stall() {
             let stream = usize::try_from(below(count)).unwrap();
             let size = usize::try_from([10, 1_000, 200_000, 6_000_000][usize::try_from(below(4)).unwrap()]).unwrap();
             let rows = (200_000 / size as u64).clamp(1, 2_000);
-            let text: String = (0..size).map(|i| char::from(b'a' + u8::try_from((i * 7 + i / 13) % 26).unwrap())).collect();
+            let text: String =
+                (0..size).map(|i| char::from(b'a' + u8::try_from((i * 7 + i / 13) % 26).unwrap())).collect();
             running.feed(&records(streams[stream], sent[stream]..sent[stream] + rows, &text));
             sent[stream] += rows;
             if below(3) == 0 {

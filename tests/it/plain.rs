@@ -30,7 +30,8 @@ fn an_appending_stream_without_records_makes_no_table() {
 #[test]
 fn a_new_table_is_the_incumbents() {
     let lab = Lab::new();
-    let parquet = json!({ "format": { "format_type": "Parquet", "compression_codec": "SNAPPY" }, "bucket_prefix": "p" });
+    let parquet =
+        json!({ "format": { "format_type": "Parquet", "compression_codec": "SNAPPY" }, "bucket_prefix": "p" });
     lab.sync(&lab.config(parquet), &catalog(&["a"], "append"), &record("a", 1, "x"));
     let table = lab.table("a");
     assert_eq!(table["TableType"], "EXTERNAL_TABLE");
@@ -54,7 +55,12 @@ fn a_new_table_is_the_incumbents() {
     );
     assert_eq!((&storage["Compressed"], &storage["NumberOfBuckets"]), (&json!(true), &json!(-1)));
     let parameters = &table["Parameters"];
-    for (key, value) in [("classification", "parquet"), ("compressionType", "snappy"), ("typeOfData", "file"), ("projection.enabled", "false")] {
+    for (key, value) in [
+        ("classification", "parquet"),
+        ("compressionType", "snappy"),
+        ("typeOfData", "file"),
+        ("projection.enabled", "false"),
+    ] {
         assert_eq!(parameters[key], value, "{key}");
     }
     assert_eq!(table["PartitionKeys"], json!([]));
@@ -82,7 +88,10 @@ fn overwrite_replaces_the_rows_and_the_old_ones_go_two_syncs_later() {
     assert!(first.iter().all(|key| lab.objects().contains(key)), "the replaced rows stay for readers that have begun");
     sync(3, 3, "three", 2);
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 2);
-    assert!(!first.iter().any(|key| lab.objects().contains(key)), "what the second sync replaced is deleted by the third");
+    assert!(
+        !first.iter().any(|key| lab.objects().contains(key)),
+        "what the second sync replaced is deleted by the third"
+    );
     // A later attempt of the same job replaces what its first attempt had switched to, and keeps what that replaced.
     let before = lab.objects();
     let mut again = catalog(&["a"], "append");
@@ -291,7 +300,10 @@ fn an_incompatible_column_names_table_column_types_and_cure() {
     for word in ["demo.a", "id", "bigint", "string", "overwrite"] {
         assert!(message.contains(word), "{word}: {message}");
     }
-    assert_eq!(ran.messages.iter().find(|m| m["type"] == "TRACE").unwrap()["trace"]["error"]["stream_descriptor"]["name"], "a");
+    assert_eq!(
+        ran.messages.iter().find(|m| m["type"] == "TRACE").unwrap()["trace"]["error"]["stream_descriptor"]["name"],
+        "a"
+    );
 }
 
 #[test]
@@ -310,13 +322,16 @@ fn namespaces_are_databases_and_names_that_meet_are_told_apart() {
     let lab = Lab::new();
     let mut streams = vec![stream("Users", "append"), stream("users", "append"), stream("users", "append")];
     streams[2]["stream"]["namespace"] = json!("Other Db");
-    let input = record("Users", 1, "upper") + &record("users", 2, "lower")
-        + &record("users", 3, "other").replace("\"stream\":\"users\"", "\"stream\":\"users\",\"namespace\":\"Other Db\"");
+    let input = record("Users", 1, "upper")
+        + &record("users", 2, "lower")
+        + &record("users", 3, "other")
+            .replace("\"stream\":\"users\"", "\"stream\":\"users\",\"namespace\":\"Other Db\"");
     lab.sync(&lab.config(json!({})), &json!({ "streams": streams }), &input);
     assert_eq!(lab.value("SELECT version FROM demo.users"), "lower");
     assert_eq!(lab.value("SELECT version FROM other_db.users"), "other");
     let tables = lab.ask("glue", "get_tables", &json!({ "DatabaseName": "demo" }));
-    let names: Vec<&str> = tables["TableList"].as_array().unwrap().iter().map(|t| t["Name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        tables["TableList"].as_array().unwrap().iter().map(|t| t["Name"].as_str().unwrap()).collect();
     let upper = names.iter().find(|name| name.starts_with("users_")).unwrap();
     assert_eq!(lab.value(&format!("SELECT version FROM demo.{upper}")), "upper");
 }
@@ -324,7 +339,8 @@ fn namespaces_are_databases_and_names_that_meet_are_told_apart() {
 #[test]
 fn the_default_tag_is_put_on_every_database() {
     let lab = Lab::new();
-    let tag = json!({ "lakeformation_database_default_tag_key": "pii", "lakeformation_database_default_tag_values": "no" });
+    let tag =
+        json!({ "lakeformation_database_default_tag_key": "pii", "lakeformation_database_default_tag_values": "no" });
     let config = lab.config(tag);
     let ran = lab.write(&config, &catalog(&["a"], "append"), &record("a", 1, "x"));
     let (kind, message) = ran.error();
@@ -334,6 +350,7 @@ fn the_default_tag_is_put_on_every_database() {
     for _ in 0..2 {
         lab.sync(&config, &catalog(&["a"], "append"), &record("a", 1, "x"));
     }
-    let tags = lab.ask("lakeformation", "get_resource_lf_tags", &json!({ "Resource": { "Database": { "Name": "demo" } } }));
+    let tags =
+        lab.ask("lakeformation", "get_resource_lf_tags", &json!({ "Resource": { "Database": { "Name": "demo" } } }));
     assert_eq!(tags["LFTagOnDatabase"][0]["TagValues"], json!(["no"]));
 }

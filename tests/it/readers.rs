@@ -46,11 +46,16 @@ fn a_real_sources_rows_come_back_as_they_were_sent() {
                 let views = lab.folder.path().join("lake/views.sql");
                 let arguments = ["compare".as_ref(), views.as_os_str(), "demo".as_ref()];
                 let (jsonl, schema) = (data("faker-1000.jsonl.gz"), data("faker-catalog.json"));
-                let out = lab::python("readback.py", &[&arguments[..], &[jsonl.as_os_str(), schema.as_os_str()]].concat());
+                let out =
+                    lab::python("readback.py", &[&arguments[..], &[jsonl.as_os_str(), schema.as_os_str()]].concat());
                 let report: Value = serde_json::from_str(&out).unwrap();
                 for (stream, rows) in [("users", 1000), ("purchases", 1000), ("products", 100)] {
                     let found = &report[stream];
-                    assert_eq!((&found["rows"], &found["wrong"], &found["unexpected"]), (&json!(rows), &json!(0), &json!(0)), "{format} {stream}: {report}");
+                    assert_eq!(
+                        (&found["rows"], &found["wrong"], &found["unexpected"]),
+                        (&json!(rows), &json!(0), &json!(0)),
+                        "{format} {stream}: {report}"
+                    );
                 }
                 if metadata {
                     let row = &lab.rows("SELECT count(DISTINCT _airbyte_raw_id) n, min(_airbyte_extracted_at) at, count(_airbyte_meta) m FROM demo.users")[0];

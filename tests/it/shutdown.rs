@@ -31,7 +31,7 @@ fn signals_undo_what_is_not_committed() {
             assert!(begun.elapsed() < Duration::from_secs(5));
             assert_eq!((ran.states().len(), lab.objects().len()), (0, 0));
             let uploads = lab.ask("s3", "list_multipart_uploads", &json!({ "Bucket": "lake" }));
-            assert!(uploads.get("Uploads").is_none(), "{uploads}");
+            assert!(uploads.get("Uploads").is_none(), "{uploads} {:#?}", lab.sandbox().journal().calls());
         }
     }
 }
@@ -107,7 +107,10 @@ fn a_cancel_switches_nothing_and_leaves_nothing_half_visible() {
             std::thread::sleep(Duration::from_millis(delay));
             let ran = running.kill();
             assert!(ran.states().is_empty());
-            assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "old", "n": 3 })]);
+            assert_eq!(
+                lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"),
+                [json!({ "version": "old", "n": 3 })]
+            );
         }
     }
 }

@@ -24,7 +24,12 @@ fn both_formats_hold_the_same_values() {
         r#"{"big":9223372036854775808,"text":null,"flag":null,"undeclared":1,"Nested":{"innerName":"2.5","list":[]},"big2":1}"#,
         r#"{"big":1,"big":2}"#,
     ];
-    let input: String = lines.iter().map(|data| format!("{{\"type\":\"RECORD\",\"record\":{{\"emitted_at\":1,\"data\":{data},\"stream\":\"v\"}}}}\n")).collect();
+    let input: String = lines
+        .iter()
+        .map(|data| {
+            format!("{{\"type\":\"RECORD\",\"record\":{{\"emitted_at\":1,\"data\":{data},\"stream\":\"v\"}}}}\n")
+        })
+        .collect();
     let mut seen = Vec::new();
     for format in ["JSONL", "Parquet"] {
         let lab = Lab::new();
