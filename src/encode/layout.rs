@@ -96,6 +96,8 @@ pub(super) struct ParquetLayout {
     pub(super) arrow: Vec<FieldRef>,
     pub(super) schema: TypePtr,
     pub(super) properties: Arc<WriterProperties>,
+    /// The same without dictionary and statistics.
+    pub(super) bare_properties: Arc<WriterProperties>,
     pub(super) leaves: usize,
 }
 

@@ -123,6 +123,18 @@ impl Encoder {
         }
     }
 
+    /// Encodes a record that is too large to wait for others. Called when the text of the last record is gone.
+    ///
+    /// # Errors
+    ///
+    /// If encoding failed, which means a defect.
+    pub fn encode_huge(&mut self) -> anyhow::Result<()> {
+        match &mut self.body {
+            Body::Lines(_) => Ok(()),
+            Body::Groups(groups) => groups.encode_huge(),
+        }
+    }
+
     /// How many records were appended.
     #[must_use]
     pub fn rows(&self) -> u64 {

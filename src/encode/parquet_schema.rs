@@ -27,6 +27,13 @@ pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOpti
     Ok(ParquetLayout {
         arrow: fields.iter().map(|field| arrow_field(&field.name, &field.data_type)).collect(),
         schema: Arc::new(schema),
+        bare_properties: Arc::new(
+            properties(codec, &[])?
+                .into_builder()
+                .set_dictionary_enabled(false)
+                .set_statistics_enabled(EnabledStatistics::None)
+                .build(),
+        ),
         properties: Arc::new(properties(codec, &options.key_value_metadata)?),
         leaves,
     })

@@ -23,6 +23,10 @@ const SLICE_BYTES: usize = 1024 * 1024;
 const SLICE_BYTES_PER_LEAF: usize = 2 * 1024;
 const MAX_SLICE_BYTES: usize = 8 * 1024 * 1024;
 
+/// A record from which on it is a row group of its own, without dictionary and statistics: those would hold further
+/// copies of its values.
+const HUGE_RECORD: usize = 16 * 1024 * 1024;
+
 /// What an open column writer holds beside what it says it holds; measured. What it says is short by up to half when
 /// its dictionary has just been given up.
 const WRITER_BYTES: u64 = 4 * 1024;
@@ -69,10 +73,10 @@ impl RowGroups {
 
     /// Makes room for a row of `bytes` bytes.
     pub(super) fn begin(&mut self, bytes: usize) -> anyhow::Result<()> {
-        // Together they could pass what 32-bit offsets address.
-        if self.rows > 0 && self.bytes + bytes > 1 << 30 {
-            self.encode_slice()?;
+        if bytes >= HUGE_RECORD {
+            self.encode_rest()?;
         }
+        self.encode_huge()?;
         if self.columns.is_empty() {
             self.columns = self.layout.nodes().iter().map(Column::new).collect();
         }
@@ -88,6 +92,9 @@ impl RowGroups {
 
     pub(super) fn end(&mut self) -> anyhow::Result<()> {
         self.rows += 1;
+        if self.holds_huge() {
+            return Ok(());
+        }
         let slice_bytes = (self.parquet()?.leaves * SLICE_BYTES_PER_LEAF).clamp(SLICE_BYTES, MAX_SLICE_BYTES);
         if self.rows >= SLICE_ROWS || self.bytes >= slice_bytes {
             self.encode_slice()?;
@@ -96,6 +103,16 @@ impl RowGroups {
             }
         }
         Ok(())
+    }
+
+    /// A record that large waits alone until its text is gone, so that the two do not take memory together.
+    fn holds_huge(&self) -> bool {
+        self.rows == 1 && self.bytes >= HUGE_RECORD
+    }
+
+    /// Encodes a record that is too large to wait for others.
+    pub(super) fn encode_huge(&mut self) -> anyhow::Result<()> {
+        if self.holds_huge() { self.encode_small_group() } else { Ok(()) }
     }
 
     fn parquet(&self) -> anyhow::Result<&ParquetLayout> {
@@ -160,16 +177,21 @@ impl RowGroups {
         let file = self.file.as_mut().context("the file is open")?;
         let mut group = file.next_row_group()?;
         let types = parquet.schema.get_fields();
+        let huge = self.bytes >= HUGE_RECORD;
+        let properties = if huge { &parquet.bare_properties } else { &parquet.properties };
         for ((column, field), column_type) in self.columns.iter_mut().zip(&parquet.arrow).zip(types) {
             let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
             // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.
-            let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(&parquet.properties))?;
+            let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(properties))?;
             let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
-            let mut writers = ArrowRowGroupWriterFactory::new(&one, schema).create_column_writers(0)?.into_iter();
+            let mut writers = ArrowRowGroupWriterFactory::new(&one, schema).create_column_writers(0)?;
             let array = column.take(field)?;
-            for leaf in compute_leaves(field, &array)? {
-                let mut writer = writers.next().context("a leaf has no writer")?;
+            for (leaf, writer) in compute_leaves(field, &array)?.into_iter().zip(&mut writers) {
                 writer.write(&leaf)?;
+            }
+            // A huge value must not stay beside its pages.
+            drop(array);
+            for writer in writers {
                 writer.close()?.append_to_row_group(&mut group)?;
             }
         }

@@ -274,6 +274,8 @@ impl Sync {
                 Event::Input(Some(chunk)) => {
                     let chunk = chunk?;
                     last = self.take_in(&chunk)?;
+                    drop(chunk);
+                    self.writers.iter_mut().try_for_each(|writer| writer.measure(&self.budget))?;
                 }
             }
             if let Some(error) = self.failure.take() {
@@ -312,9 +314,6 @@ impl Sync {
         for (number, line) in chunk.lines() {
             last = number;
             self.take_line(number, line)?;
-        }
-        for writer in &mut self.writers {
-            writer.measure();
         }
         self.progress.take_note(chunk.len() as u64);
         Ok(last)

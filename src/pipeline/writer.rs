@@ -112,13 +112,8 @@ impl Writer {
         self.records += 1;
         self.bytes += bytes;
         open.unmeasured += bytes;
-        if open.encoder.output_len() >= PART_BYTES {
-            let part = open.encoder.take_output();
-            let reservation = budget.reserve(part.len() as u64);
-            open.upload.send(part, reservation);
-            open.measure();
-        } else if open.unmeasured >= MEASURE_EVERY {
-            open.measure();
+        if open.encoder.output_len() >= PART_BYTES || open.unmeasured >= MEASURE_EVERY {
+            open.ship(budget);
         }
         if open.encoder.encoded() >= target_file_bytes {
             self.seal(&partition, budget)?;
@@ -126,11 +121,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Measures the memory of every batch that has grown.
-    pub(super) fn measure(&mut self) {
+    /// Measures the memory of every batch that has grown, once the text of its records is gone.
+    pub(super) fn measure(&mut self, budget: &Budget) -> anyhow::Result<()> {
         for open in self.open.values_mut().filter(|open| open.unmeasured > 0) {
-            open.measure();
+            open.encoder.encode_huge()?;
+            open.ship(budget);
         }
+        Ok(())
     }
 
     /// Whether anything waits to be committed.
@@ -178,7 +175,13 @@ impl Writer {
 }
 
 impl Open {
-    fn measure(&mut self) {
+    /// Sends what has become a part, and measures what is left.
+    fn ship(&mut self, budget: &Budget) {
+        if self.encoder.output_len() >= PART_BYTES {
+            let part = self.encoder.take_output();
+            let reservation = budget.reserve(part.len() as u64);
+            self.upload.send(part, reservation);
+        }
         self.reservation.resize(self.encoder.memory());
         self.unmeasured = 0;
     }

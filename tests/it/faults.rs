@@ -158,8 +158,7 @@ fn a_kill_between_any_two_calls_is_healed_by_the_next_attempt() {
                     .faults()
                     .add(Fault { skip: u32::try_from(skip).unwrap(), ..Fault::next(&operation, Action::Hold) });
                 let mut running = lab.spawn(&scenario.config(&lab), &scenario.catalog());
-                running.feed(&scenario.input());
-                drop(running.stdin.take());
+                running.feed_all(scenario.input());
                 lab.wait_for_hold();
                 let before = running.kill();
                 // The call that was held arrives, or not, after the process is gone.

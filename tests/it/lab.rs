@@ -248,6 +248,13 @@ impl Running {
         }
     }
 
+    /// Writes all input in the background and closes it: a connector that is held up does not take it all.
+    pub(crate) fn feed_all(&mut self, input: String) {
+        if let Some(mut stdin) = self.stdin.take() {
+            std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+        }
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(status.unwrap().success());

@@ -58,9 +58,9 @@ fn a_real_sources_rows_come_back_as_they_were_sent() {
                     );
                 }
                 if metadata {
-                    let row = &lab.rows("SELECT count(DISTINCT _airbyte_raw_id) n, min(_airbyte_extracted_at) at, count(_airbyte_meta) m FROM demo.users")[0];
+                    let row = &lab.rows("SELECT count(DISTINCT _airbyte_raw_id) n, min(_airbyte_extracted_at) seen, count(_airbyte_meta) m FROM demo.users")[0];
                     assert_eq!((&row["n"], &row["m"]), (&json!(1000), &json!(1000)));
-                    assert!(row["at"].as_str().unwrap().starts_with("2026-"), "{row}");
+                    assert!(row["seen"].as_str().unwrap().starts_with("2026-"), "{row}");
                 }
             }
         }
