@@ -83,11 +83,6 @@ impl<Proof> Receipt<Proof> {
 
 /// Says that a stream has come to its end, so that its table may be switched and old data dropped. Minted only from
 /// the end of the stream.
-///
-/// ```compile_fail
-/// // Nobody outside the crate can declare a stream complete.
-/// let complete = destination_aws_datalake::claim::CompleteStream::mint(destination_aws_datalake::claim::StreamIndex(0));
-/// ```
 #[derive(Debug)]
 pub struct CompleteStream(StreamIndex);
 

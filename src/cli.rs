@@ -178,7 +178,7 @@ impl Loaded {
 async fn check(configured: Configured, emitter: &Emitter) -> anyhow::Result<u8> {
     let result = async {
         let loaded = load(&configured, emitter).await?;
-        let remarks = check::run(&loaded.config, &token()).await;
+        let remarks = Box::pin(check::run(&loaded.config, &token())).await;
         loaded.close(emitter).await?;
         remarks
     };

@@ -79,6 +79,8 @@ pub struct Settings {
     pub bucket_regions: BTreeMap<String, String>,
     /// Transactions and governed tables are refused, as on AWS today.
     pub governed_retired: bool,
+    /// How much older than they are uploads and objects are listed, so that what waits for age can be tried.
+    pub listed_age_seconds: u64,
     /// How long a transaction may be idle before it is aborted.
     pub transaction_idle_ms: Option<u64>,
 }

@@ -29,7 +29,7 @@ pub(super) async fn make_ready(
     let catalog = Catalog::new(aws, &patience);
     let new_partitions = partitions.iter().any(|values| !table.partitions.contains(values));
     if !table.ready || new_partitions || table.read_at.elapsed() > FRESH {
-        let current = ensure(&catalog, &table.plan, table.ready || table.plan.exists).await?;
+        let current = Box::pin(ensure(&catalog, &table.plan, table.ready || table.plan.exists)).await?;
         table.ready = true;
         table.read_at = Instant::now();
         let unknown: Vec<Vec<String>> =

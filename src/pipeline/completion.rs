@@ -154,7 +154,7 @@ mod tests {
     fn complete_completes_and_incomplete_never_does() {
         let done = Facts { status: Some(Ending::Complete), ..refresh("a") };
         let broken = Facts { status: Some(Ending::Incomplete), ..overwrite("b") };
-        assert_eq!(judged(&[done.clone()], false), (vec![0], false, 0));
+        assert_eq!(judged(std::slice::from_ref(&done), false), (vec![0], false, 0));
         assert_eq!(judged(&[done, broken], false), (vec![0], true, 0));
         assert_eq!(judged(&[refresh("a")], false), (vec![], true, 0));
     }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn no_record_empties_the_table_only_when_a_state_says_so() {
         let empty = Facts { records: 0, has_own_state: false, has_state: false, ..overwrite("a") };
-        assert_eq!(judged(&[empty.clone()], false), (vec![], false, 1));
+        assert_eq!(judged(std::slice::from_ref(&empty), false), (vec![], false, 1));
         assert_eq!(
             judged(&[Facts { has_own_state: true, has_state: true, ..empty.clone() }], false),
             (vec![0], false, 0)

@@ -1,6 +1,6 @@
 //! Memory has one bound, at any size of input, records and number of streams.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::lab::{Lab, catalog, record, records, state};
 
@@ -151,7 +151,7 @@ fn random_syncs_never_stall() {
         assert_eq!((ran.code, ran.states().len() as u64), (Some(0), states), "round {round}: {}", ran.stdout);
         for (stream, sent) in streams.iter().zip(&sent) {
             let tables = lab.ask("glue", "get_tables", &json!({ "DatabaseName": "demo" }));
-            let exists = tables["TableList"].as_array().unwrap().iter().any(|t| t["Name"] == Value::from(*stream));
+            let exists = tables["TableList"].as_array().unwrap().iter().any(|t| t["Name"] == *stream);
             if exists {
                 let row = &lab.rows(&format!("SELECT count(*) n, count(DISTINCT id) d FROM demo.{stream}"))[0];
                 assert_eq!((&row["n"], &row["d"]), (&json!(sent), &json!(sent)), "round {round} {stream}");

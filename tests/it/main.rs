@@ -1,5 +1,7 @@
 //! The connector as its users meet it: the real binary, real HTTP, and readers that we did not write.
 
+#![expect(clippy::unwrap_used, clippy::panic, clippy::type_complexity, reason = "a test ends at the first surprise")]
+
 mod commands;
 mod faults;
 mod governed;
@@ -9,4 +11,5 @@ mod plain;
 mod ranks;
 mod readers;
 mod shutdown;
+mod upkeep;
 mod values;

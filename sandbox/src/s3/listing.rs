@@ -1,5 +1,7 @@
 //! Lists: objects, uploads, parts.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -46,6 +48,7 @@ pub(super) fn objects(state: &State, request: &Request) -> Result<Answer, Refusa
     let keys = state.store.keys(&request.bucket, prefix).map_err(Refusal::internal)?;
     let (mut entries, mut count, mut last, mut truncated) = (String::new(), 0, String::new(), false);
     let mut prefixes = String::new();
+    let age = Duration::from_secs(state.settings().listed_age_seconds);
     for key in keys {
         if key.as_str() <= after.as_str() {
             continue;
@@ -72,7 +75,7 @@ pub(super) fn objects(state: &State, request: &Request) -> Result<Answer, Refusa
                 "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>&quot;{}&quot;</ETag><Size>{}</Size>\
                  <StorageClass>STANDARD</StorageClass></Contents>",
                 written(request, &key),
-                clock::iso(object.modified),
+                clock::iso(object.modified - age),
                 object.attributes.etag,
                 object.attributes.size
             ));
@@ -112,6 +115,7 @@ pub(super) fn objects(state: &State, request: &Request) -> Result<Answer, Refusa
 
 /// ListMultipartUploads.
 pub(super) fn uploads(state: &State, request: &Request) -> Result<Answer, Refusal> {
+    let age = Duration::from_secs(state.settings().listed_age_seconds);
     let (key_marker, id_marker) = (request.text("key-marker"), request.text("upload-id-marker"));
     let max = request.number("max-uploads", MAX_ENTRIES)?.min(MAX_ENTRIES);
     let prefix = request.text("prefix");
@@ -139,7 +143,7 @@ pub(super) fn uploads(state: &State, request: &Request) -> Result<Answer, Refusa
     for (id, upload) in &open {
         let entry = element("Key", &written(request, &upload.key))
             + &element("UploadId", id)
-            + &element("Initiated", &clock::iso(upload.initiated))
+            + &element("Initiated", &clock::iso(upload.initiated - age))
             + &element("StorageClass", "STANDARD");
         result += &element("Upload", &entry);
     }

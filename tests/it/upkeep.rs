@@ -1,0 +1,242 @@
+//! What others do to our tables while we write, and what dead syncs leave behind.
+
+use std::time::Duration;
+
+use sandbox::{Action, Fault};
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, catalog, complete, record, records, state};
+
+fn refresh(generation: u64, sync: u64) -> Value {
+    let mut catalog = catalog(&["a"], "append");
+    for (key, value) in [("generation_id", generation), ("minimum_generation_id", generation), ("sync_id", sync)] {
+        catalog["streams"][0][key] = json!(value);
+    }
+    catalog
+}
+
+fn large(stream: &str, rows: u64) -> String {
+    let padding = "x".repeat(1_000_000);
+    (0..rows).map(|id| record(stream, id, &padding)).collect()
+}
+
+fn uploads(lab: &Lab) -> usize {
+    lab.ask("s3", "list_multipart_uploads", &json!({ "Bucket": "lake" }))["Uploads"].as_array().map_or(0, Vec::len)
+}
+
+/// Kills a sync that has a part in S3.
+fn die_with_an_upload(lab: &Lab, catalog: &Value) {
+    let parts = lab.calls("UploadPart").len();
+    let mut running = lab.spawn(&lab.config(json!({})), catalog);
+    running.feed(&large("a", 10));
+    while lab.calls("UploadPart").iter().filter(|call| call.status.is_some()).count() <= parts {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.kill();
+}
+
+#[test]
+fn unfinished_uploads_of_dead_syncs_are_aborted_after_a_day_and_no_others() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    let append = catalog(&["a"], "append");
+    lab.sync(&config, &append, &record("a", 1, "x"));
+    die_with_an_upload(&lab, &append);
+    for key in ["demo/a/somebody-elses-upload.json", "demo/other/0123456789abcdef-20200101T000000-000001.json"] {
+        lab.ask("s3", "create_multipart_upload", &json!({ "Bucket": "lake", "Key": key }));
+    }
+    assert_eq!(uploads(&lab), 3);
+    // Young ones may belong to a process that lives.
+    lab.sync(&config, &append, &record("a", 2, "x"));
+    assert_eq!(uploads(&lab), 3);
+    lab.sandbox().change_settings(|settings| settings.listed_age_seconds = 25 * 3600);
+    let mut running = lab.spawn(&config, &append);
+    running.feed(&record("a", 3, "x"));
+    while lab.calls("AbortMultipartUpload").is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(running.end().code, Some(0));
+    let left = lab.ask("s3", "list_multipart_uploads", &json!({ "Bucket": "lake" }));
+    let keys: Vec<&str> = left["Uploads"].as_array().unwrap().iter().map(|u| u["Key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["demo/a/somebody-elses-upload.json", "demo/other/0123456789abcdef-20200101T000000-000001.json"]);
+}
+
+#[test]
+fn a_refused_clean_up_is_a_warning() {
+    let lab = Lab::new();
+    let denied = sandbox::Refusal::new(403, "AccessDenied", "Access Denied");
+    lab.fault("s3:ListMultipartUploads", Action::Refuse(denied));
+    let mut running = lab.spawn(&lab.config(json!({})), &catalog(&["a"], "append"));
+    running.feed(&record("a", 1, "x"));
+    while lab.calls("ListMultipartUploads").iter().all(|call| call.status.is_none()) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let ran = running.end();
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.logs("WARN").iter().any(|text| text.contains("s3:ListMultipartUploads")), "{}", ran.stdout);
+}
+
+/// A dead attempt's area is deleted a day later, when nothing refers to it; the table's own is not.
+#[test]
+fn areas_of_dead_syncs_are_deleted_after_a_day() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    lab.sync(&config, &refresh(1, 1), &(records("a", 0..3, "one") + &complete("a")));
+    // Dies after it has published into its area.
+    lab.sandbox().faults().add(Fault { times: None, ..Fault::next("glue:UpdateTable", Action::Hold) });
+    let mut running = lab.spawn(&config, &refresh(2, 2));
+    running.feed(&(records("a", 0..3, "dead") + &complete("a")));
+    drop(running.stdin.take());
+    lab.wait_for_hold();
+    running.kill();
+    lab.sandbox().faults().clear();
+    let dead: Vec<String> = lab.objects().into_iter().filter(|key| key.contains("generation-2-")).collect();
+    assert_eq!(dead.len(), 1);
+    let next = |generation: u64| {
+        let mut running = lab.spawn(&config, &refresh(generation, generation));
+        running.feed(&records("a", 0..4, "next"));
+        // The clean-up runs beside the sync.
+        std::thread::sleep(Duration::from_millis(700));
+        running.feed(&complete("a"));
+        let ran = running.end();
+        assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+        ran
+    };
+    next(3);
+    assert!(lab.objects().contains(&dead[0]), "young areas may belong to a process that lives");
+    lab.sandbox().change_settings(|settings| settings.listed_age_seconds = 25 * 3600);
+    let ran = next(4);
+    assert!(!lab.objects().contains(&dead[0]), "{}", ran.stdout);
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 4);
+}
+
+/// A replaced location that somebody else's table refers to is kept, and so are files that others put there.
+#[test]
+fn replaced_data_that_is_in_use_elsewhere_is_kept() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    lab.sync(&config, &refresh(1, 1), &(records("a", 0..3, "one") + &complete("a")));
+    let first = lab.objects();
+    let location = lab.table("a")["StorageDescriptor"]["Location"].clone();
+    lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "elsewhere" } }));
+    let theirs =
+        json!({ "Name": "copy", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": { "Location": location } });
+    lab.ask("glue", "create_table", &json!({ "DatabaseName": "elsewhere", "TableInput": theirs }));
+    lab.sync(&config, &refresh(2, 2), &(records("a", 0..3, "two") + &complete("a")));
+    let ran = lab.sync(&config, &refresh(3, 3), &(records("a", 0..3, "three") + &complete("a")));
+    assert!(ran.logs("WARN").iter().any(|text| text.contains("another table refers to it")), "{}", ran.stdout);
+    assert!(first.iter().all(|key| lab.objects().contains(key)));
+
+    let lab = Lab::new();
+    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "one"));
+    lab.ask("s3", "put_object", &json!({ "Bucket": "lake", "Key": "demo/a/notes.txt" }));
+    lab.sync(&config, &refresh(2, 2), &(records("a", 0..3, "two") + &complete("a")));
+    let ran = lab.sync(&config, &refresh(3, 3), &(records("a", 0..3, "three") + &complete("a")));
+    assert!(ran.logs("WARN").iter().any(|text| text.contains("demo/a/notes.txt")), "{}", ran.stdout);
+    let left: Vec<String> = lab.objects().into_iter().filter(|key| key.starts_with("demo/a/")).collect();
+    assert_eq!(left, ["demo/a/notes.txt"]);
+}
+
+/// A dropped table's objects do not come back with the next one.
+#[test]
+fn a_new_table_shows_nothing_that_lay_there() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "old"));
+    lab.ask("glue", "delete_table", &json!({ "DatabaseName": "demo", "Name": "a" }));
+    let ran = lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..2, "new"));
+    assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "new", "n": 2 })]);
+    assert!(ran.logs("WARN").iter().any(|text| text.contains("holds objects already")), "{}", ran.stdout);
+    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 2..5, "new"));
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 5);
+}
+
+#[test]
+fn a_partition_that_lies_elsewhere_is_never_written_beside() {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partitioning": "DAY" }));
+    lab.sync(&config, &catalog(&["a"], "append"), &record("a", 0, "x"));
+    let table = lab.table("a");
+    let mut storage = table["StorageDescriptor"].clone();
+    storage["Location"] = json!("s3://lake/compacted/day-2/");
+    let input = json!({ "Values": ["2"], "StorageDescriptor": storage });
+    lab.ask("glue", "create_partition", &json!({ "DatabaseName": "demo", "TableName": "a", "PartitionInput": input }));
+    let before = lab.objects();
+    let ran = lab.write(&config, &catalog(&["a"], "append"), &(records("a", 0..3, "y") + &state("a", 1)));
+    let (kind, message) = ran.error();
+    assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
+    assert!(message.contains("partition 2 of demo.a") && message.contains("compacted/day-2"), "{message}");
+    assert_eq!(lab.objects(), before);
+}
+
+#[test]
+fn new_columns_reach_the_partitions_that_are_written() {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partitioning": "DAY" }));
+    let mut before = catalog(&["a"], "append");
+    before["streams"][0]["stream"]["json_schema"]["properties"].as_object_mut().unwrap().remove("version");
+    lab.sync(&config, &before, &records("a", 0..2, "x").replace("\"version\":\"x\"", "\"other\":1"));
+    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "y"));
+    let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "a" }));
+    let partitions = found["Partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 3);
+    for partition in partitions {
+        let columns = partition["StorageDescriptor"]["Columns"].as_array().unwrap();
+        assert!(columns.iter().any(|column| column["Name"] == "version"), "{partition}");
+    }
+    assert_eq!(lab.value("SELECT count(version) FROM demo.a"), 3);
+}
+
+/// Others' changes between our reading and our writing are kept.
+#[test]
+fn concurrent_changes_of_the_table_are_merged() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    let mut before = catalog(&["a"], "append");
+    before["streams"][0]["stream"]["json_schema"]["properties"].as_object_mut().unwrap().remove("version");
+    lab.sync(&config, &before, &record("a", 0, "x").replace("\"version\":\"x\"", "\"other\":1"));
+    lab.fault("glue:UpdateTable", Action::Hold);
+    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+    running.feed_all(records("a", 1..3, "y") + &state("a", 1));
+    lab.wait_for_hold();
+    let table = lab.table("a");
+    let mut storage = table["StorageDescriptor"].clone();
+    storage["Columns"].as_array_mut().unwrap().push(json!({ "Name": "theirs", "Type": "string" }));
+    let mut parameters = table["Parameters"].clone();
+    parameters["owner"] = json!("them");
+    let input =
+        json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "Parameters": parameters, "StorageDescriptor": storage });
+    lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
+    lab.sandbox().faults().release();
+    assert_eq!(running.end().code, Some(0));
+    let table = lab.table("a");
+    let columns = table["StorageDescriptor"]["Columns"].as_array().unwrap();
+    let names: Vec<&str> = columns.iter().map(|column| column["Name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["id", "at", "theirs", "version"]);
+    assert_eq!(table["Parameters"]["owner"], "them");
+}
+
+/// A table that is moved during a long sync would swallow rows: that ends the sync instead, and no state goes.
+#[test]
+fn a_table_that_is_moved_meanwhile_ends_the_sync() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "x"));
+    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+    running.feed(&record("a", 3, "x"));
+    while lab.calls("ListMultipartUploads").len() < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let table = lab.table("a");
+    let mut storage = table["StorageDescriptor"].clone();
+    storage["Location"] = json!("s3://lake/moved/");
+    let input = json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "Parameters": table["Parameters"], "StorageDescriptor": storage });
+    lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
+    // A table that was read half a minute ago is read again before anything is published.
+    std::thread::sleep(Duration::from_secs(31));
+    running.feed(&(record("a", 4, "x") + &state("a", 1)));
+    let ran = running.end();
+    assert_eq!((ran.code, ran.error().0.as_str(), ran.states().len()), (Some(1), "transient_error", 0));
+    assert!(ran.error().1.contains("moved"), "{}", ran.error().1);
+}
