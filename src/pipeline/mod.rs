@@ -3,6 +3,7 @@
 //! Only this module knows order and time. One task owns all of it; uploads and the one commit in flight run beside.
 
 mod completion;
+mod ending;
 mod ledger;
 mod progress;
 mod relief;
@@ -10,10 +11,9 @@ mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use futures_util::future::{join as join_both, join_all};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -36,12 +36,6 @@ use writer::{Objects, Writer};
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
 /// COMPLETEs that arrive within this time are one checkpoint.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
-/// How long a commit that has published something is waited for when the process is told to end.
-const STOP_GRACE: Duration = Duration::from_secs(8);
-/// How long a commit that has published nothing may take to notice that it shall stop.
-const HAND_BACK: Duration = Duration::from_secs(2);
-/// How long undoing may take.
-const ABORT_LIMIT: Duration = Duration::from_secs(6);
 /// How often the platform's end of stdout is looked at.
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
@@ -152,9 +146,9 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         status: None,
     });
     let facts = facts.collect();
-    let mut router: HashMap<Option<String>, HashMap<String, StreamIndex>> = HashMap::new();
+    let mut router = Router::new();
     for (index, name) in names.iter().enumerate() {
-        router.entry(name.namespace.clone()).or_default().insert(name.name.clone(), StreamIndex(index));
+        router.entry(name.namespace.clone().unwrap_or_default()).or_default().insert(name.name.clone(), StreamIndex(index));
     }
     let mut ledger = Ledger::new(names.clone(), budget.clone(), key);
     for (index, _) in targets.iter().enumerate().filter(|(_, target)| target.replaces) {
@@ -193,6 +187,9 @@ async fn report_sweep(sweep: impl Future<Output = Vec<String>>, emitter: Emitter
     }
 }
 
+/// Streams by namespace (`""` for none) and name: a look-up allocates nothing.
+type Router = HashMap<String, HashMap<String, StreamIndex>>;
+
 struct InFlight {
     task: JoinHandle<(Lake, Outcome)>,
     published: Arc<AtomicBool>,
@@ -206,7 +203,7 @@ struct Sync {
     stage: Stage,
     emitter: Emitter,
     budget: Budget,
-    router: HashMap<Option<String>, HashMap<String, StreamIndex>>,
+    router: Router,
     writers: Vec<Writer>,
     facts: Vec<Facts>,
     /// Away while a commit is in flight.
@@ -322,7 +319,7 @@ impl Sync {
     fn take_line(&mut self, number: u64, line: &[u8]) -> anyhow::Result<()> {
         match parse(line).map_err(|error| error.at_line(number))? {
             Message::Record(record) => {
-                let names = self.router.get(&record.namespace.as_deref().map(str::to_owned));
+                let names = self.router.get(record.namespace.as_deref().unwrap_or_default());
                 let Some(&index) = names.and_then(|names| names.get(record.stream.as_ref())) else {
                     let namespace = record.namespace.as_deref().map(str::to_owned);
                     let name = StreamName { namespace, name: record.stream.to_string() };
@@ -388,7 +385,7 @@ impl Sync {
     }
 
     fn find(&self, name: &StreamName) -> Option<StreamIndex> {
-        self.router.get(&name.namespace)?.get(&name.name).copied()
+        self.router.get(name.namespace.as_deref().unwrap_or_default())?.get(&name.name).copied()
     }
 
     fn checkpoint_by(&mut self, at: Instant, reason: Reason) {
@@ -501,56 +498,6 @@ impl Sync {
         Ok(())
     }
 
-    /// The end of the input: the last checkpoint, with the switches of what is complete.
-    async fn finish(&mut self) -> anyhow::Result<End> {
-        if !self.wait_for_commit().await? {
-            return Ok(End::Stopped);
-        }
-        // A cancel closes our output together with our input: rows whose states cannot leave would only come again.
-        if self.emitter.is_closed() {
-            return Ok(End::Stopped);
-        }
-        let verdict = completion::at_end(&self.facts, self.last_is_global);
-        for warning in &verdict.warnings {
-            self.emitter.log(Level::Warn, warning);
-        }
-        self.begin_checkpoint(Reason::EndOfInput, verdict.complete)?;
-        if !self.wait_for_commit().await? {
-            return Ok(End::Stopped);
-        }
-        if let Some(error) = verdict.error {
-            return Err(error);
-        }
-        if let Some(lake) = &mut self.lake {
-            for warning in lake.clean_up().await {
-                self.emitter.log(Level::Warn, warning);
-            }
-        }
-        self.progress.finished(&self.emitter, &self.writers, self.ledger.held());
-        Ok(End::Finished)
-    }
-
-    /// Waits for the commit in flight; false when the process shall end instead.
-    async fn wait_for_commit(&mut self) -> anyhow::Result<bool> {
-        while self.in_flight.is_some() {
-            let Self { stop, in_flight, .. } = self;
-            let done = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => None,
-                done = join(in_flight) => Some(done),
-                () = tokio::time::sleep(LISTEN_EVERY) => {
-                    self.progress.report(&self.emitter, &self.writers);
-                    continue;
-                }
-            };
-            match done {
-                Some(done) => self.settle(done?)?,
-                None => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
     /// Why a part could not be sent: the cause of everything that followed from it.
     fn part_failure(&self) -> Option<anyhow::Error> {
         let (object, error) = self.stage.take_failure()?;
@@ -560,53 +507,6 @@ impl Sync {
             Some(writer) => AtStream::wrap(writer.name.clone(), error),
             None => error,
         })
-    }
-
-    /// After a fatal error: the commit in flight ends and its states go; the rest is undone.
-    async fn give_up(&mut self) {
-        if self.in_flight.is_some()
-            && let Ok((lake, outcome)) = join(&mut self.in_flight).await
-            && let Err(error) = self.settle((lake, outcome))
-        {
-            // The first error is the cause; this one only came later.
-            self.emitter.log(Level::Warn, format_args!("the last checkpoint failed too: {error:#}"));
-        }
-        self.abort().await;
-    }
-
-    /// Told to end: a commit that has begun to publish gets a little time, anything else is undone at once.
-    async fn stop(&mut self) {
-        let begun = Instant::now();
-        while let Some(in_flight) = &self.in_flight {
-            let published = in_flight.published.load(Ordering::Acquire);
-            let grace = match (published, self.emitter.is_closed()) {
-                (true, false) => STOP_GRACE,
-                // It hands its objects back as soon as it sees that it shall stop.
-                (false, _) => HAND_BACK,
-                (true, true) => Duration::ZERO,
-            };
-            if begun.elapsed() >= grace {
-                break;
-            }
-            let done = tokio::time::timeout(Duration::from_millis(100), join(&mut self.in_flight)).await;
-            if let Ok(Ok(done)) = done
-                && let Err(error) = self.settle(done)
-            {
-                self.emitter.log(Level::Warn, format_args!("the last checkpoint failed: {error:#}"));
-            }
-        }
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.task.abort();
-        }
-        self.abort().await;
-    }
-
-    async fn abort(&mut self) {
-        let writers = std::mem::take(&mut self.writers).into_iter().map(Writer::abort);
-        let unpublished = std::mem::take(&mut self.unpublished).into_iter().map(Sealed::abort);
-        let undo = join_both(join_all(writers), join_all(unpublished));
-        // What is not undone in time stays invisible; the clean-up of a later sync finds it.
-        drop(tokio::time::timeout(ABORT_LIMIT, undo).await);
     }
 }
 

@@ -182,6 +182,38 @@ fn credentials_outlive_the_session() {
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 15);
 }
 
+/// Every service can have an endpoint of its own, and the environment can have the credentials and the region.
+#[test]
+fn endpoints_and_credentials_come_from_the_environment() {
+    let lab = Lab::new();
+    let credentials = json!({ "credentials_title": "Environment" });
+    let config =
+        lab.governed(json!({ "credentials": credentials, "region": "", "format": { "format_type": "Parquet" } }));
+    let endpoint = lab.sandbox().endpoint().to_owned();
+    let mut environment = vec![("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), ("AWS_REGION", "us-east-1")];
+    for name in
+        ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_GLUE", "AWS_ENDPOINT_URL_LAKEFORMATION", "AWS_ENDPOINT_URL_STS"]
+    {
+        environment.push((name, endpoint.as_str()));
+    }
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "planted-secret-key")];
+    let run = |environment: &[(&str, &str)]| {
+        let mut running = lab.spawn_with(&config, &catalog(&["a"], "append"), environment);
+        running.feed(&(record("a", 1, "x") + &state("a", 1)));
+        running.end()
+    };
+    let ran = run(&[&environment[..], &keys[..]].concat());
+    assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("planted-secret-key"));
+    // Without any credentials the cure is named.
+    let none = run(&environment);
+    let (kind, message) = none.error();
+    assert_eq!((none.code, kind.as_str()), (Some(1), "config_error"));
+    assert!(message.contains("no AWS credentials in the environment"), "{message}");
+    let nowhere = run(&[&[("AWS_ENDPOINT_URL", endpoint.as_str())], &keys[..]].concat());
+    assert!(nowhere.error().1.contains("AWS_REGION"), "{}", nowhere.stdout);
+}
+
 #[test]
 fn wrong_input_is_one_clear_error() {
     let lab = Lab::new();

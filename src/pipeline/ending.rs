@@ -1,0 +1,117 @@
+//! How a sync ends: with the input, with an error, or because it is told to.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::{join as join_both, join_all};
+
+use super::writer::Writer;
+use super::{End, Instant, LISTEN_EVERY, Reason, Sync, completion, join};
+use crate::protocol::Level;
+use crate::stage::Sealed;
+
+/// How long a commit that has published something is waited for when the process is told to end.
+const STOP_GRACE: Duration = Duration::from_secs(8);
+/// How long a commit that has published nothing may take to notice that it shall stop.
+const HAND_BACK: Duration = Duration::from_secs(2);
+/// How long undoing may take.
+const ABORT_LIMIT: Duration = Duration::from_secs(6);
+
+impl Sync {
+    /// The end of the input: the last checkpoint, with the switches of what is complete.
+    pub(super) async fn finish(&mut self) -> anyhow::Result<End> {
+        if !self.wait_for_commit().await? {
+            return Ok(End::Stopped);
+        }
+        // A cancel closes our output together with our input: rows whose states cannot leave would only come again.
+        if self.emitter.is_closed() {
+            return Ok(End::Stopped);
+        }
+        let verdict = completion::at_end(&self.facts, self.last_is_global);
+        for warning in &verdict.warnings {
+            self.emitter.log(Level::Warn, warning);
+        }
+        self.begin_checkpoint(Reason::EndOfInput, verdict.complete)?;
+        if !self.wait_for_commit().await? {
+            return Ok(End::Stopped);
+        }
+        if let Some(error) = verdict.error {
+            return Err(error);
+        }
+        if let Some(lake) = &mut self.lake {
+            for warning in lake.clean_up().await {
+                self.emitter.log(Level::Warn, warning);
+            }
+        }
+        self.progress.finished(&self.emitter, &self.writers, self.ledger.held());
+        Ok(End::Finished)
+    }
+
+    /// Waits for the commit in flight; false when the process shall end instead.
+    pub(super) async fn wait_for_commit(&mut self) -> anyhow::Result<bool> {
+        while self.in_flight.is_some() {
+            let Self { stop, in_flight, .. } = self;
+            let done = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => None,
+                done = join(in_flight) => Some(done),
+                () = tokio::time::sleep(LISTEN_EVERY) => {
+                    self.progress.report(&self.emitter, &self.writers);
+                    continue;
+                }
+            };
+            match done {
+                Some(done) => self.settle(done?)?,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// After a fatal error: the commit in flight ends and its states go; the rest is undone.
+    pub(super) async fn give_up(&mut self) {
+        if self.in_flight.is_some()
+            && let Ok((lake, outcome)) = join(&mut self.in_flight).await
+            && let Err(error) = self.settle((lake, outcome))
+        {
+            // The first error is the cause; this one only came later.
+            self.emitter.log(Level::Warn, format_args!("the last checkpoint failed too: {error:#}"));
+        }
+        self.abort().await;
+    }
+
+    /// Told to end: a commit that has begun to publish gets a little time, anything else is undone at once.
+    pub(super) async fn stop(&mut self) {
+        let begun = Instant::now();
+        while let Some(in_flight) = &self.in_flight {
+            let published = in_flight.published.load(Ordering::Acquire);
+            let grace = match (published, self.emitter.is_closed()) {
+                (true, false) => STOP_GRACE,
+                // It hands its objects back as soon as it sees that it shall stop.
+                (false, _) => HAND_BACK,
+                (true, true) => Duration::ZERO,
+            };
+            if begun.elapsed() >= grace {
+                break;
+            }
+            let done = tokio::time::timeout(Duration::from_millis(100), join(&mut self.in_flight)).await;
+            if let Ok(Ok(done)) = done
+                && let Err(error) = self.settle(done)
+            {
+                self.emitter.log(Level::Warn, format_args!("the last checkpoint failed: {error:#}"));
+            }
+        }
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.task.abort();
+        }
+        self.abort().await;
+    }
+
+    pub(super) async fn abort(&mut self) {
+        let writers = std::mem::take(&mut self.writers).into_iter().map(Writer::abort);
+        let unpublished = std::mem::take(&mut self.unpublished).into_iter().map(Sealed::abort);
+        let undo = join_both(join_all(writers), join_all(unpublished));
+        // What is not undone in time stays invisible; the clean-up of a later sync finds it.
+        drop(tokio::time::timeout(ABORT_LIMIT, undo).await);
+    }
+}
