@@ -148,7 +148,10 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     let facts = facts.collect();
     let mut router = Router::new();
     for (index, name) in names.iter().enumerate() {
-        router.entry(name.namespace.clone().unwrap_or_default()).or_default().insert(name.name.clone(), StreamIndex(index));
+        router
+            .entry(name.namespace.clone().unwrap_or_default())
+            .or_default()
+            .insert(name.name.clone(), StreamIndex(index));
     }
     let mut ledger = Ledger::new(names.clone(), budget.clone(), key);
     for (index, _) in targets.iter().enumerate().filter(|(_, target)| target.replaces) {
