@@ -8,6 +8,7 @@ use crate::aws::{Aws, AwsError, Doubt, Operation, Patience};
 use crate::config::{Config, TableFormat};
 use crate::failure::{Failure, FailureKind};
 use crate::lake;
+use crate::protocol::Level;
 use crate::schema::names::identifier;
 
 /// A person waits.
@@ -17,18 +18,19 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The first thing that is missing, in one sentence.
-pub async fn run(config: &Config, token: &str) -> anyhow::Result<Vec<String>> {
+pub async fn run(config: &Config, token: &str) -> anyhow::Result<Vec<(Level, String)>> {
     let mut remarks = Vec::new();
     let aws = in_time("asking for credentials", Aws::connect(config)).await?;
-    remarks.extend(in_time("asking who we are", identity(&aws, config)).await?);
+    remarks.extend(in_time("asking who we are", identity(&aws, config)).await?.map(|text| (Level::Warn, text)));
     bucket(&aws, config, token).await?;
     let database = identifier(&config.database);
     let exists = in_time("looking for the database", lake::has_database(&aws, &database)).await?;
     if !exists {
-        remarks.push(format!("database {database} does not exist yet: the first sync creates it"));
+        remarks.push((Level::Info, format!("database {database} does not exist yet: the first sync creates it")));
     }
     if let Some(tag) = &config.default_tag {
-        remarks.extend(in_time("looking for the LF-tag", lake::probe_tag(&aws, tag)).await?);
+        let remark = in_time("looking for the LF-tag", lake::probe_tag(&aws, tag)).await?;
+        remarks.extend(remark.map(|text| (Level::Warn, text)));
     }
     if config.table_format == TableFormat::Governed {
         let database = exists.then_some(database.as_str());
@@ -117,6 +119,13 @@ async fn bucket(aws: &Aws, config: &Config, token: &str) -> anyhow::Result<()> {
 }
 
 async fn read_back(aws: &Aws, config: &Config, key: &str, resource: &str, patience: &Patience) -> anyhow::Result<()> {
+    // Syncs list too: before a new table is made, and before a table is switched.
+    patience
+        .run(Doubt::Repeat, || async {
+            let request = aws.s3.list_objects_v2().bucket(&config.bucket).prefix(key).max_keys(1);
+            aws.call(Operation { service: "s3", name: "ListObjectsV2" }, resource, request.send()).await
+        })
+        .await?;
     let answer = patience
         .run(Doubt::Repeat, || async {
             let request = aws.s3.get_object().bucket(&config.bucket).key(key);

@@ -160,17 +160,19 @@ async fn load(configured: &Configured, emitter: &Emitter) -> anyhow::Result<Load
 
 impl Loaded {
     #[cfg(not(feature = "sandbox"))]
-    async fn close(self, _emitter: &Emitter) -> anyhow::Result<()> {
+    async fn close(self, _emitter: &Emitter, _written: bool) -> anyhow::Result<()> {
         std::future::ready(()).await;
         Ok(())
     }
 
     #[cfg(feature = "sandbox")]
-    async fn close(self, emitter: &Emitter) -> anyhow::Result<()> {
+    async fn close(self, emitter: &Emitter, written: bool) -> anyhow::Result<()> {
         let Some(sandbox) = self.sandbox else { return Ok(()) };
         let views = sandbox.root().join("views.sql");
         sandbox.stop().await?;
-        emitter.log(Level::Info, format_args!("sandbox: query the tables with the views in {}", views.display()));
+        if written {
+            emitter.log(Level::Info, format_args!("sandbox: query the tables with the views in {}", views.display()));
+        }
         Ok(())
     }
 }
@@ -179,13 +181,13 @@ async fn check(configured: Configured, emitter: &Emitter) -> anyhow::Result<u8> 
     let result = async {
         let loaded = load(&configured, emitter).await?;
         let remarks = Box::pin(check::run(&loaded.config, &token())).await;
-        loaded.close(emitter).await?;
+        loaded.close(emitter, false).await?;
         remarks
     };
     match Box::pin(result).await {
         Ok(remarks) => {
-            for remark in remarks {
-                emitter.log(Level::Warn, remark);
+            for (level, remark) in remarks {
+                emitter.log(level, remark);
             }
             emitter.connection_status(Status::Succeeded, None)?;
         }
@@ -203,7 +205,7 @@ async fn write(configured: Configured, catalog: PathBuf, emitter: &Emitter, key:
     let loaded = load(&configured, emitter).await?;
     let catalog = Catalog::load(&catalog)?;
     let result = sync(&loaded.config, &catalog, emitter, key, stop).await;
-    let closed = loaded.close(emitter).await;
+    let closed = loaded.close(emitter, matches!(result, Ok(End::Finished))).await;
     let end = result?;
     closed?;
     Ok(match end {
@@ -229,6 +231,9 @@ async fn sync(
     let mut stopping = stop.clone();
     let start = async {
         let aws = Aws::connect(config).await?;
+        let limit = budget.limit() / (1024 * 1024);
+        let region = &aws.region;
+        emitter.log(Level::Info, format_args!("version {VERSION}, region {region}, memory limit {limit} MiB"));
         if let Some(remark) = check::account_remark(&aws, config).await {
             emitter.log(Level::Warn, remark);
         }

@@ -131,14 +131,12 @@ async fn with_credentials(config: &Config, sdk: SdkConfig) -> anyhow::Result<Sdk
     match &config.credentials {
         Credentials::User { .. } => Ok(sdk),
         Credentials::Environment => {
-            let provider = sdk.credentials_provider().ok_or_else(|| Failure::config(NO_CREDENTIALS))?;
-            provider
-                .provide_credentials()
-                .await
-                .map_err(|error| Failure::because(FailureKind::Config, NO_CREDENTIALS, anyhow::Error::new(error)))?;
+            environment(&sdk).await?;
             Ok(sdk)
         }
         Credentials::Role { role_arn, external_id, session_length } => {
+            // The role is assumed with the environment's own: their lack is another mistake than a refused role.
+            environment(&sdk).await.context("looking for credentials to assume the role with")?;
             let mut role = AssumeRoleProvider::builder(role_arn)
                 .session_name(SESSION_NAME)
                 .session_length(*session_length)
@@ -160,6 +158,24 @@ async fn with_credentials(config: &Config, sdk: SdkConfig) -> anyhow::Result<Sdk
     }
 }
 
+/// Whether the environment has credentials.
+async fn environment(sdk: &SdkConfig) -> anyhow::Result<()> {
+    let provider = sdk.credentials_provider().ok_or_else(|| Failure::config(NO_CREDENTIALS))?;
+    provider.provide_credentials().await.map(|_| ()).map_err(|error| {
+        let cause = anyhow::anyhow!(innermost(&error));
+        Failure::because(FailureKind::Config, NO_CREDENTIALS, cause)
+    })
+}
+
+/// The last cause of an error, on one line.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 const NO_CREDENTIALS: &str = "no AWS credentials in the environment: give the connector a profile, a web identity, a \
                               pod or instance role, or choose IAM User in the configuration";
 
@@ -170,6 +186,7 @@ fn refused_role(
     length: Duration,
     error: aws_credential_types::provider::error::CredentialsError,
 ) -> anyhow::Error {
+    let last = innermost(&error);
     let error = anyhow::Error::new(error);
     let said: String = error.chain().map(|cause| format!("{cause:?} ")).collect();
     let (kind, advice) = if said.contains("DurationSeconds") {
@@ -196,11 +213,11 @@ fn refused_role(
     } else {
         (FailureKind::Transient, format!("STS did not hand out {role_arn}: try again"))
     };
-    Failure::because(kind, advice, anyhow::anyhow!(service_words(&said)))
+    Failure::because(kind, advice, anyhow::anyhow!(service_words(&said).unwrap_or(last)))
 }
 
 /// The service's own message out of an SDK error's debug text, without the rest of it.
-fn service_words(said: &str) -> String {
-    let words = said.split_once("message: Some(\"").and_then(|(_, rest)| rest.split_once("\")")).map(|(text, _)| text);
-    words.unwrap_or("STS gave no reason").to_owned()
+fn service_words(said: &str) -> Option<String> {
+    let (_, rest) = said.split_once("message: Some(\"")?;
+    Some(rest.split_once("\")")?.0.to_owned())
 }

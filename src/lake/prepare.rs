@@ -43,6 +43,8 @@ pub struct Target {
     pub extension: &'static str,
     /// Whether the rows replace those in the table, at the end of the stream.
     pub replaces: bool,
+    /// The table in words: its name, kind, mode and place.
+    pub description: String,
     /// What the user should hear.
     pub warnings: Vec<String>,
 }
@@ -161,6 +163,16 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
         folder,
         extension: plan.file_format.extension(),
         replaces,
+        description: format!(
+            "{} ({}, {} by this sync, {})",
+            plan.name,
+            match plan.kind {
+                Kind::Governed => "governed table",
+                Kind::External => "plain table",
+            },
+            if replaces { "replaced" } else { "appended to" },
+            plan.location.uri()
+        ),
         warnings: plan.warnings.clone(),
     })
 }

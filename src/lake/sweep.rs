@@ -140,14 +140,23 @@ impl Sweep {
 
     /// Deletes areas of dead processes that nothing refers to. Returns warnings about those it keeps.
     async fn delete_dead_areas(&self, table: &Swept) -> anyhow::Result<Vec<String>> {
-        let found = self.areas_of(table).await?;
+        let mut found = self.areas_of(table).await?;
+        if table.kind == Kind::External && !found.is_empty() {
+            // Most of what is found is in use by the table itself or its neighbours, which is quickly asked.
+            let near = locations_of(&self.aws, &table.database).await?;
+            let bucket = &table.location.bucket;
+            let free = |folder: &String| Location { bucket: bucket.clone(), folder: folder.clone() };
+            found.retain(|folder| !near.iter().any(|used| used.overlaps(&free(folder))));
+        }
         if found.is_empty() {
             return Ok(Vec::new());
         }
         if table.kind == Kind::Governed {
             return self.kept_for_time_travel(table, &found).await;
         }
-        let in_use = locations_of(&self.aws, &table.database).await?;
+        // Any table of the catalog may refer to it, and others may have put files there: what is kept at a switch for
+        // such a reason is not taken for a dead sync's here.
+        let in_use = all_locations(&self.aws).await?;
         let mut warnings = Vec::new();
         for folder in found {
             let location = Location { bucket: table.location.bucket.clone(), folder };
@@ -155,7 +164,9 @@ impl Sweep {
                 continue;
             }
             let objects = list(&self.aws, &location).await?;
-            if objects.iter().any(|(_, modified)| !modified.is_some_and(is_dead)) {
+            let spared =
+                |(key, modified): &(String, Option<i64>)| !modified.is_some_and(is_dead) || !is_written_by_us(key);
+            if objects.iter().any(spared) {
                 continue;
             }
             let keys = objects.into_iter().map(|(key, _)| key).collect();

@@ -332,7 +332,8 @@ fn partitioning(
     };
     let by = cursor.and_then(|cursor| PartitionBy::new(parts, cursor, fields.iter().map(|f| f.name.as_str())));
     if by.is_none() {
-        warnings.push(format!("stream {}: the cursor is no date, so the table is not partitioned", stream.stream));
+        let why = if cursor.is_some() { "the cursor is no date" } else { "it has no cursor among its fields" };
+        warnings.push(format!("stream {}: {why}, so the table is not partitioned", stream.stream));
     }
     by
 }

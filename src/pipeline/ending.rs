@@ -14,6 +14,8 @@ use crate::stage::Sealed;
 const STOP_GRACE: Duration = Duration::from_secs(8);
 /// How long a commit that has published nothing may take to notice that it shall stop.
 const HAND_BACK: Duration = Duration::from_secs(2);
+/// How long replaced data may take to be deleted; the catalog that is read before may be large.
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(300);
 /// How long undoing may take.
 const ABORT_LIMIT: Duration = Duration::from_secs(6);
 
@@ -38,13 +40,25 @@ impl Sync {
         if let Some(error) = verdict.error {
             return Err(error);
         }
-        if let Some(lake) = &mut self.lake {
-            for warning in lake.clean_up().await {
-                self.emitter.log(Level::Warn, warning);
-            }
-        }
+        self.clean_up().await;
         self.progress.finished(&self.emitter, &self.writers, self.ledger.held());
         Ok(End::Finished)
+    }
+
+    /// Deletes what switches have set free, now that the states are out. It can neither fail nor hold up the sync.
+    async fn clean_up(&mut self) {
+        let Self { lake: Some(lake), stop, emitter, .. } = self else { return };
+        let warnings = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(CLEAN_UP_LIMIT) => {
+                vec!["deleting replaced data took too long and was given up".to_owned()]
+            }
+            warnings = lake.clean_up() => warnings,
+        };
+        for warning in warnings {
+            emitter.log(Level::Warn, warning);
+        }
     }
 
     /// Waits for the commit in flight; false when the process shall end instead.

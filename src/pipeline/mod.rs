@@ -128,8 +128,11 @@ impl Prepared {
 pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     let Setup { aws, config, catalog, identity, emitter, key, budget, lines, stop } = setup;
     let (lake, targets) = Lake::prepare(&aws, config, &catalog.streams, &identity).await?;
-    for warning in targets.iter().flat_map(|target| &target.warnings) {
-        emitter.log(Level::Warn, warning);
+    for (stream, target) in catalog.streams.iter().zip(&targets) {
+        emitter.log(Level::Info, format_args!("stream {} goes to {}", stream.stream, target.description));
+        for warning in &target.warnings {
+            emitter.log(Level::Warn, warning);
+        }
     }
     let sweep = tokio::spawn(report_sweep(lake.sweep(&identity.token).run(), emitter.clone()));
     let stage = Stage::new(aws.clone(), identity.token.clone());

@@ -1,6 +1,6 @@
 //! Governed tables, through transactions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use sandbox::{Action, Fault, InProgress, Outcome, Refusal, StatusCase};
 use serde_json::{Value, json};
@@ -236,31 +236,4 @@ fn a_long_open_transaction_is_extended() {
     assert_eq!(ran.states().len(), 1);
     assert_eq!((lab.calls("StartTransaction").len(), committed(&lab).len()), (1, 1));
     assert!(!lab.calls("ExtendTransaction").is_empty());
-}
-
-#[test]
-fn the_expected_calls_of_an_append_are_made_and_no_others() {
-    let lab = Lab::new();
-    let config = lab.governed(json!({}));
-    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..4, "x"));
-    lab.sandbox().journal().clear();
-    lab.sync(&config, &catalog(&["a"], "append"), &(records("a", 4..8, "x") + &state("a", 1)));
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    for call in lab.sandbox().journal().calls() {
-        *counts.entry(call.operation).or_default() += 1;
-    }
-    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
-    counts.sort();
-    let expected: Vec<(String, usize)> = [
-        "CommitTransaction",
-        "GetDatabase",
-        "GetTable",
-        "ListMultipartUploads",
-        "PutObject",
-        "StartTransaction",
-        "UpdateTableObjects",
-    ]
-    .map(|name| (name.to_owned(), 1))
-    .to_vec();
-    assert_eq!(counts, expected);
 }

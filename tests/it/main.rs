@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::type_complexity, reason = "a test ends at the first surprise")]
 
+mod calls;
 mod commands;
 mod faults;
 mod governed;

@@ -195,7 +195,7 @@ fn a_cursor_that_is_no_date_means_no_partitions_and_a_warning() {
     let mut catalog = catalog(&["a"], "append");
     catalog["streams"][0]["cursor_field"] = json!(["id"]);
     let ran = lab.sync(&lab.config(json!({ "partitioning": "DAY" })), &catalog, &record("a", 1, "x"));
-    assert!(ran.logs("WARN").iter().any(|text| text.contains("cursor is no date")), "{:?}", ran.logs("WARN"));
+    assert!(ran.logs("WARN").iter().any(|text| text.contains("the cursor is no date")), "{:?}", ran.logs("WARN"));
     assert_eq!(lab.table("a")["PartitionKeys"], json!([]));
 }
 

@@ -127,6 +127,23 @@ fn replaced_data_that_is_in_use_elsewhere_is_kept() {
     let ran = lab.sync(&config, &refresh(3, 3), &(records("a", 0..3, "three") + &complete("a")));
     assert!(ran.logs("WARN").iter().any(|text| text.contains("another table refers to it")), "{}", ran.stdout);
     assert!(first.iter().all(|key| lab.objects().contains(key)));
+    // Nor is it taken for a dead sync's area a day later, with or without that table.
+    lab.sandbox().change_settings(|settings| settings.listed_age_seconds = 25 * 3600);
+    let later = |generation: u64| {
+        let mut running = lab.spawn(&config, &refresh(generation, generation));
+        running.feed(&records("a", 0..4, "later"));
+        std::thread::sleep(Duration::from_millis(700));
+        running.feed(&complete("a"));
+        assert_eq!(running.end().code, Some(0));
+    };
+    later(4);
+    assert!(first.iter().all(|key| lab.objects().contains(key)), "{first:?} {:?}", lab.objects());
+    // A file of somebody else's in it keeps it too.
+    let folder = first[0].rsplit_once('/').unwrap().0;
+    lab.ask("s3", "put_object", &json!({ "Bucket": "lake", "Key": format!("{folder}/notes.txt") }));
+    lab.ask("glue", "delete_table", &json!({ "DatabaseName": "elsewhere", "Name": "copy" }));
+    later(5);
+    assert!(first.iter().all(|key| lab.objects().contains(key)), "{first:?} {:?}", lab.objects());
 
     let lab = Lab::new();
     lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "one"));
