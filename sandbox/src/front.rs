@@ -88,10 +88,11 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Incoming>) -> Resu
         _ => None,
     };
     let early = early.or_else(|| auth::check(&state, service, signature.as_ref()).err());
-    let answer = match early {
+    let waits = parts.headers.contains_key(EXPECT);
+    let mut answer = match early {
         Some(refusal) => {
             if let Asked::S3(request) = asked
-                && !parts.headers.contains_key(EXPECT)
+                && !waits
             {
                 // A client that is still sending would meet a closed connection, not the answer.
                 request.drain().await;
@@ -103,6 +104,10 @@ pub(crate) async fn serve(state: Arc<State>, request: Request<Incoming>) -> Resu
     if let Some(Action::Lose) = met.action {
         state.journal.finish(seq, |call| call.error.clone_from(&answer.error));
         return Err(Closed);
+    }
+    if waits && answer.status >= 300 {
+        // The body was never asked for, so the connection ends; a client that is not told would use it again.
+        answer.header("connection", "close");
     }
     let answer = match met.action {
         Some(Action::ThenRefuse(refusal)) => refusal.answer(service, head),
