@@ -204,11 +204,3 @@ async fn tag_database(aws: &Aws, database: &str, tag: &DefaultTag) -> anyhow::Re
         tag.key
     )))
 }
-
-impl Lake {
-    /// Whether any table is governed.
-    #[must_use]
-    pub fn has_governed(&self) -> bool {
-        self.tables.iter().any(|table| table.plan.kind == Kind::Governed)
-    }
-}
