@@ -1,4 +1,4 @@
-//! One gzip member, whose compressor comes and goes.
+//! One gzip member, whose compressor exists from its first bytes on.
 
 use anyhow::Context as _;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
@@ -10,33 +10,22 @@ pub(super) const COMPRESSOR_BYTES: u64 = 384 * 1024;
 /// later query pays for by the byte; beyond 6 there is next to nothing to be had.
 const LEVEL: u32 = 6;
 
-/// Compresses into a single gzip member. A deflate stream is a sequence of blocks, so the compressor can be dropped at
-/// a block's end and a new one can go on, at the price of its window.
+/// Compresses into a single gzip member.
 #[derive(Debug)]
 pub(super) struct Gzip {
     compress: Option<Compress>,
     crc: Crc,
-    begun: bool,
 }
 
 impl Gzip {
     pub(super) fn new() -> Self {
-        Self { compress: None, crc: Crc::new(), begun: false }
+        Self { compress: None, crc: Crc::new() }
     }
 
     /// Compresses `input`. Output may lag behind.
     pub(super) fn write(&mut self, input: &[u8], out: &mut Vec<u8>) -> anyhow::Result<()> {
         self.crc.update(input);
         self.run(input, FlushCompress::None, out)
-    }
-
-    /// Writes all output there is and drops the compressor.
-    pub(super) fn rest(&mut self, out: &mut Vec<u8>) -> anyhow::Result<()> {
-        if self.compress.is_some() {
-            self.run(&[], FlushCompress::Full, out)?;
-            self.compress = None;
-        }
-        Ok(())
     }
 
     /// Ends the member.
@@ -52,12 +41,11 @@ impl Gzip {
     }
 
     fn run(&mut self, mut input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) -> anyhow::Result<()> {
-        if !self.begun {
-            self.begun = true;
+        let compress = self.compress.get_or_insert_with(|| {
             // Deflate, no name, no time (a file's bytes depend on its rows alone), no level hint, system unknown.
             out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
-        }
-        let compress = self.compress.get_or_insert_with(|| Compress::new(Compression::new(LEVEL), false));
+            Compress::new(Compression::new(LEVEL), false)
+        });
         loop {
             out.reserve(16 * 1024);
             let before = compress.total_in();

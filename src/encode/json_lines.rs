@@ -58,20 +58,6 @@ impl JsonLines {
         Ok(())
     }
 
-    pub(super) fn compact(&mut self) -> anyhow::Result<()> {
-        if self.gzip.is_some() && !self.lines.is_empty() {
-            self.compress()?;
-        }
-        if let Some(gzip) = &mut self.gzip {
-            gzip.rest(&mut self.output)?;
-            self.lines = Vec::new();
-            self.output.shrink_to_fit();
-        } else {
-            self.lines.shrink_to_fit();
-        }
-        Ok(())
-    }
-
     pub(super) fn memory(&self) -> u64 {
         as_u64(self.lines.capacity() + self.output.capacity()) + self.gzip.as_ref().map_or(0, Gzip::memory)
     }

@@ -3,8 +3,8 @@
 //! An [`Encoder`] belongs to one open object. It reads a record once, puts the text of each declared field beside its
 //! column, and coerces it there: into the output line, or into the column's buffer. Both formats hold the same values.
 //!
-//! An encoder that waits owns its buffers and nothing else. Parquet's column writers and the compressor of JSON Lines
-//! exist only while more than a slice of rows has come; [`Encoder::compact`] gets rid of them again.
+//! An encoder owns its buffers and nothing else until more than a slice of rows has come: Parquet's column writers and
+//! the compressor of JSON Lines exist only from then on.
 
 mod column;
 mod gzip;
@@ -57,7 +57,6 @@ pub struct Encoder {
     layout: Arc<Layout>,
     record: Record,
     scratch: Vec<u8>,
-    rows: u64,
     body: Body,
 }
 
@@ -75,7 +74,7 @@ impl Encoder {
             FileFormat::Jsonl { gzip } => Body::Lines(Box::new(JsonLines::new(gzip, layout.options().timestamps.json))),
             FileFormat::Parquet(_) => Body::Groups(Box::new(RowGroups::new(Arc::clone(&layout)))),
         };
-        Self { layout, record: Record::default(), scratch: Vec::new(), rows: 0, body }
+        Self { layout, record: Record::default(), scratch: Vec::new(), body }
     }
 
     /// Appends a record. Values that cannot be stored as they came are noted in `losses`.
@@ -116,7 +115,6 @@ impl Encoder {
                 self.scratch = text;
             }
         }
-        self.rows += 1;
         match &mut self.body {
             Body::Lines(lines) => lines.end(),
             Body::Groups(groups) => groups.end(),
@@ -133,12 +131,6 @@ impl Encoder {
             Body::Lines(_) => Ok(()),
             Body::Groups(groups) => groups.encode_huge(),
         }
-    }
-
-    /// How many records were appended.
-    #[must_use]
-    pub fn rows(&self) -> u64 {
-        self.rows
     }
 
     /// All bytes held: buffers, open column writers and their pages or the compressor, output not taken yet, and what
@@ -158,21 +150,6 @@ impl Encoder {
         match &self.body {
             Body::Lines(lines) => lines.encoded(),
             Body::Groups(groups) => groups.encoded(),
-        }
-    }
-
-    /// Encodes what is buffered, so that little more than output is held: closes the row group, or ends the
-    /// compressor's block and lets go of the compressor.
-    ///
-    /// # Errors
-    ///
-    /// If encoding failed, which means a defect.
-    pub fn compact(&mut self) -> anyhow::Result<()> {
-        self.record = Record::default();
-        self.scratch = Vec::new();
-        match &mut self.body {
-            Body::Lines(lines) => lines.compact(),
-            Body::Groups(groups) => groups.compact(),
         }
     }
 

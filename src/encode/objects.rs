@@ -1,4 +1,4 @@
-//! Whole objects: output that leaves in pieces, row groups, the compressor that comes and goes, metadata, memory.
+//! Whole objects: output that leaves in pieces, row groups, the compressor, metadata, memory.
 
 use std::io::Read as _;
 
@@ -44,16 +44,13 @@ fn append(encoder: &mut Encoder, data: &str) {
 }
 
 #[test]
-fn output_leaves_in_pieces_and_compaction_changes_no_value() {
+fn output_leaves_in_pieces() {
     for format in FORMATS {
         let layout =
             Arc::new(Layout::new(LayoutOptions { row_group_bytes: 200_000, ..options(people(), format) }).unwrap());
         let (mut encoder, mut object) = (Encoder::new(Arc::clone(&layout)), Vec::new());
         for i in 0..30_000 {
             append(&mut encoder, &person(i));
-            if i % 7000 == 6999 {
-                encoder.compact().unwrap();
-            }
             if i % 5000 == 0 {
                 let length = encoder.output_len();
                 let output = encoder.take_output();
@@ -62,7 +59,6 @@ fn output_leaves_in_pieces_and_compaction_changes_no_value() {
             }
         }
         let estimate = encoder.encoded();
-        assert_eq!(encoder.rows(), 30_000);
         object.extend(encoder.finish().unwrap());
         let size = as_u64(object.len());
         assert!(estimate > size * 7 / 10 && estimate < size * 13 / 10, "{format:?}: {estimate} for {size}");
@@ -76,22 +72,20 @@ fn output_leaves_in_pieces_and_compaction_changes_no_value() {
 }
 
 #[test]
-fn a_compressed_object_is_one_member_however_often_it_was_compacted() {
+fn a_compressed_object_is_one_member() {
     let layout = Arc::new(Layout::new(options(people(), GZIP)).unwrap());
-    for compact_every in [1, 3, 1000] {
+    for rows in [0, 1, 30_000] {
         let mut encoder = Encoder::new(Arc::clone(&layout));
-        for i in 0..100 {
+        let mut object = Vec::new();
+        for i in 0..rows {
             append(&mut encoder, &person(i));
-            if i % compact_every == 0 {
-                encoder.compact().unwrap();
-                assert!(encoder.memory() < 64 * 1024, "{}", encoder.memory());
-            }
+            object.extend(encoder.take_output());
         }
-        let object = encoder.finish().unwrap();
+        object.extend(encoder.finish().unwrap());
         let (mut one, mut all) = (String::new(), String::new());
         flate2::read::GzDecoder::new(object.as_slice()).read_to_string(&mut one).unwrap();
         flate2::read::MultiGzDecoder::new(object.as_slice()).read_to_string(&mut all).unwrap();
-        assert_eq!(one.lines().count(), 100);
+        assert_eq!(as_u64(one.lines().count()), rows);
         assert_eq!(one, all);
     }
 }
@@ -100,8 +94,7 @@ fn a_compressed_object_is_one_member_however_often_it_was_compacted() {
 fn objects_without_rows_are_valid() {
     for format in FORMATS {
         let layout = Arc::new(Layout::new(options(people(), format)).unwrap());
-        let mut encoder = Encoder::new(Arc::clone(&layout));
-        encoder.compact().unwrap();
+        let encoder = Encoder::new(Arc::clone(&layout));
         assert_eq!(encoder.encoded(), 0);
         assert!(read(&layout, encoder.finish().unwrap()).is_empty());
     }
@@ -228,7 +221,6 @@ fn what_is_no_object_is_refused_and_leaves_no_row() {
             );
         }
         append(&mut encoder, r#"{"id":3}"#);
-        assert_eq!(encoder.rows(), 2);
         let ids: Vec<_> = read(&layout, encoder.finish().unwrap()).into_iter().map(|row| row[0].clone()).collect();
         assert_eq!(ids, [Some("1".to_owned()), Some("3".to_owned())]);
     }
@@ -312,8 +304,5 @@ fn an_encoder_that_waits_holds_little() {
         assert_eq!(encoder.memory(), 0);
         append(&mut encoder, r#"{"c0":"a"}"#);
         assert!(encoder.memory() < 200_000, "{format:?} {}", encoder.memory());
-        encoder.compact().unwrap();
-        let per_column = if matches!(format, FileFormat::Parquet(_)) { 2000 } else { 1 };
-        assert!(encoder.memory() < 20_000 + 500 * per_column, "{format:?} {}", encoder.memory());
     }
 }

@@ -220,15 +220,6 @@ impl RowGroups {
         Ok(())
     }
 
-    pub(super) fn compact(&mut self) -> anyhow::Result<()> {
-        self.encode_rest()?;
-        self.columns = Vec::new();
-        if let Some(file) = &mut self.file {
-            file.inner_mut().shrink_to_fit();
-        }
-        Ok(())
-    }
-
     pub(super) fn memory(&self) -> u64 {
         let columns: usize = self.columns.iter().map(Column::memory).sum();
         let output = self.file.as_ref().map_or(0, |file| file.inner().capacity() + 8 * 1024);
