@@ -102,8 +102,8 @@
 //! ```compile_fail
 //! use destination_aws_datalake::{aws::Patience, stage::Sealed};
 //! async fn twice(object: Sealed, patience: &Patience) {
-//!     let _first = object.publish(patience).await;
-//!     let _second = object.publish(patience).await;
+//!     let _first = object.publish(patience, std::future::pending()).await;
+//!     let _second = object.publish(patience, std::future::pending()).await;
 //! }
 //! ```
 //!
@@ -175,8 +175,9 @@
 //!   table what it is.
 //! - *… let the SDK retry?* It repeats calls that may have had their effect. One loop, [`aws::Patience`], knows which
 //!   errors are doubtful, and the caller finds out by reading.
-//! - *… one limit for a whole commit?* The metadata has 120 s. The bytes have their own patience, call by call: on a
-//!   slow line a limit over both would leave no time for the metadata, at every attempt again.
+//! - *… fail a commit whose bytes take longer than its limit?* On a slow line that would happen at every attempt again.
+//!   A commit of 120 s registers what S3 has by then and leaves the rest to the next one, so that a stream in trouble
+//!   holds up its own states and no others. Only tables that must move together (GLOBAL states) wait for all bytes.
 //! - *… drop a table's old objects at the start of an overwrite?* Until the new rows are committed, the old ones are
 //!   all that readers have.
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName};
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
@@ -178,9 +178,13 @@ async fn read(parts: &Parts, body: Incoming, signature: Option<&Signature>) -> R
         at_ms: 0,
         done_ms: None,
         bytes: header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok()).unwrap_or(0),
+        guards: Vec::new(),
         fault: None,
     };
     if service == Service::S3 {
+        let checksums = parts.headers.keys().map(HeaderName::as_str).filter(|name| name.starts_with("x-amz-checksum-"));
+        let guards = header("x-amz-content-sha256").into_iter().chain(checksums).chain(header("x-amz-trailer"));
+        call.guards = guards.map(str::to_owned).collect();
         let request = s3::Request::read(parts, body);
         call.operation = request.operation.to_owned();
         call.target = request.target();

@@ -32,6 +32,8 @@ pub struct Call {
     pub done_ms: Option<u64>,
     /// The length of the request's body.
     pub bytes: u64,
+    /// What guards the body: the value of `x-amz-content-sha256`, and the names of checksums sent with it (S3).
+    pub guards: Vec<String>,
     /// The fault it met, if any.
     pub fault: Option<String>,
 }

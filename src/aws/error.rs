@@ -193,6 +193,8 @@ fn trouble_of<E>(error: &SdkError<E, HttpResponse>, code: Option<&str>, status: 
         | "InternalServiceException"
         | "InternalError"
         | "InternalFailure" => Trouble::Server,
+        // Damaged or cut off on the way.
+        "BadDigest" | "IncompleteBody" => Trouble::Lost,
         "AccessDenied"
         | "AccessDeniedException"
         | "AllAccessDisabled"

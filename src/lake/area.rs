@@ -45,12 +45,21 @@ pub(super) fn first_folder(folder: &str) -> &str {
 
 /// Whether a folder's last part is the name of an area.
 fn is_area(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
-    let Some((generation, token)) = rest.split_once('-') else { return false };
-    !generation.is_empty()
-        && generation.bytes().all(|b| b.is_ascii_digit())
-        && token.len() == super::TOKEN_CHARS
-        && token.bytes().all(|b| b.is_ascii_hexdigit())
+    number(name).is_some()
+}
+
+/// The generation in an area's name, 0 where it has none.
+fn number(name: &str) -> Option<i64> {
+    let (generation, token) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let is_token = token.len() == super::TOKEN_CHARS && token.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_number = generation.bytes().all(|b| b.is_ascii_digit());
+    if is_token && is_number { generation.parse().ok() } else { None }
+}
+
+/// The generation that an area was made for, by the last part of its folder.
+pub(super) fn generation(folder: &str) -> Option<i64> {
+    let beside = folder.rfind(BESIDE).and_then(|at| number(&folder[at + BESIDE.len()..]));
+    beside.or_else(|| number(folder.rsplit('/').next()?)).filter(|generation| *generation > 0)
 }
 
 /// Whether `folder` is an area of the table whose first folder is `table`.
@@ -86,6 +95,20 @@ mod tests {
         assert!(!first.location().overlaps(&table));
         let second = Area::new(Kind::External, first.location(), None, "fedcba9876543210");
         assert_eq!(second.location().folder, "p/db/users.airbyte-generation-0-fedcba9876543210");
+    }
+
+    #[test]
+    fn an_area_tells_its_generation() {
+        for (folder, expected) in [
+            ("db/t.airbyte-generation-7-0123456789abcdef", Some(7)),
+            ("db/t/generation-7-0123456789abcdef", Some(7)),
+            ("db/t.airbyte-generation-0-0123456789abcdef", None),
+            ("db/t.airbyte-generation-7-0123456789abcdef/x", None),
+            ("db/generation-7", None),
+            ("db/t", None),
+        ] {
+            assert_eq!(generation(folder), expected, "{folder}");
+        }
     }
 
     #[test]

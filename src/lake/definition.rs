@@ -245,6 +245,11 @@ pub(super) fn file_format(table: &Table) -> Option<FileFormat> {
     json.then_some(FileFormat::Jsonl { gzip: codec == "gzip" })
 }
 
+/// Whether a table's type says that it is governed.
+pub(super) fn is_governed(table: &Table) -> bool {
+    table.table_type().is_some_and(|kind| kind.eq_ignore_ascii_case("GOVERNED"))
+}
+
 /// What a table is, where it is neither plain nor governed.
 pub(super) fn foreign_kind(table: &Table) -> Option<&'static str> {
     let parameter = |key| glue::parameter(table, key).unwrap_or_default().to_lowercase();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_sdk_glue::types::{Partition, Table};
 use tokio::time::Instant;
 
+use super::generation::Shown;
 use super::glue::{self, Catalog};
 use super::governed::record;
 use super::table::{Location, Mode, Plan, parameter};
@@ -25,7 +26,7 @@ pub(super) async fn make_ready(
     partitions: Vec<Vec<String>>,
     watch: &Watch,
 ) -> anyhow::Result<()> {
-    let patience = Patience::until(Instant::now() + watch.limit);
+    let patience = Patience::until(watch.ready_by());
     let catalog = Catalog::new(aws, &patience);
     let new_partitions = partitions.iter().any(|values| !table.partitions.contains(values));
     if !table.ready || new_partitions || table.read_at.elapsed() > FRESH {
@@ -161,8 +162,7 @@ pub(super) async fn switch(
                 catalog.create_table(&plan.name, input).await
             }
             Some(current) => {
-                let recorded = glue::parameter(&current, parameter::GENERATION).and_then(|v| v.parse().ok());
-                super::still_ours(plan, *generation, recorded)?;
+                super::still_ours(plan, *generation, Shown::of(&current, &[]).generation)?;
                 let mut input = definition::switched(&current, plan, target)?;
                 record(plan, *generation, &mut input);
                 leftovers = remember_previous(plan, &current, &mut input);

@@ -3,7 +3,8 @@
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use super::glue::{self, Catalog};
+use super::generation::Shown;
+use super::glue::Catalog;
 use super::table::{Mode, Plan, parameter};
 use super::transaction::{self, Interrupted, Transaction};
 use super::{CONCURRENT_TABLES, Staged, Watch, Work, definition, external};
@@ -200,9 +201,8 @@ async fn switch(catalog: &Catalog<'_>, transaction: &Transaction, work: &Work<'_
             create(catalog, input, plan).await?;
         }
         Some(table) => {
-            let recorded: Option<i64> = glue::parameter(&table, parameter::GENERATION).and_then(|v| v.parse().ok());
-            super::still_ours(plan, *generation, recorded)?;
             let objects = transaction.objects(&plan.name.database, &plan.name.table).await?;
+            super::still_ours(plan, *generation, Shown::of(&table, &objects).generation)?;
             let stale = objects.iter().filter(|object| !area.holds(&object.uri));
             for object in stale {
                 let operation = transaction::delete(object)

@@ -6,10 +6,12 @@
 mod area;
 mod definition;
 mod external;
+mod generation;
 mod glue;
 mod governed;
 mod prepare;
 mod probe;
+mod publish;
 mod sweep;
 mod table;
 mod transaction;
@@ -23,10 +25,11 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::aws::{Aws, Patience};
+use crate::aws::Aws;
 use crate::claim::{Claim, CompleteStream, Receipt, StreamIndex};
 use crate::failure::{AtStream, Failure};
 use crate::stage::{Published, Sealed};
+use publish::Publishing;
 
 pub use prepare::{Identity, Target};
 pub use probe::{has_database, probe_tag, probe_transaction};
@@ -38,8 +41,6 @@ use table::{Kind, Location, Mode, Plan};
 const TOKEN_CHARS: usize = 16;
 /// Tables worked on at one time.
 const CONCURRENT_TABLES: usize = 16;
-/// Objects published at one time.
-const CONCURRENT_OBJECTS: usize = 32;
 
 /// Says that a commit returned. Only the lake can make one, so only the lake can make receipts the ledger takes.
 #[derive(Debug)]
@@ -76,7 +77,10 @@ pub struct Checkpoint {
 
 /// The terms of one commit.
 pub struct Watch {
-    /// How long columns, partitions and registration may take each, new transactions included.
+    /// When the commit began.
+    pub begun: Instant,
+    /// How long it may take as a whole, new transactions included. What is not published by then is left to the next
+    /// commit, so that a stream on a slow line holds up nobody else.
     pub limit: Duration,
     /// Set when the process shall end: a commit that has published nothing yet is then not begun.
     pub stop: watch::Receiver<bool>,
@@ -95,6 +99,21 @@ impl Watch {
 
     fn is_stopped(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// When columns and partitions must be there: half of the time, and a moment for tables whose turn comes late.
+    fn ready_by(&self) -> Instant {
+        (self.begun + self.limit / 2).max(Instant::now() + self.limit / 6)
+    }
+
+    /// When this commit goes on with what is published; never, where all tables must move together.
+    fn published_by(&self) -> Option<Instant> {
+        (!self.indivisible).then(|| self.begun + self.limit * 3 / 4)
+    }
+
+    /// When registration and switches must be done, counted from now where publishing has taken all the time.
+    fn registered_by(&self) -> Instant {
+        (self.begun + self.limit).max(Instant::now() + self.limit / 4)
     }
 }
 
@@ -130,6 +149,8 @@ struct LakeTable {
     /// What a truncating stream has published so far.
     area_objects: Vec<Staged>,
     area_claims: Vec<Claim>,
+    /// Objects on their way to being published.
+    publishing: usize,
 }
 
 /// One table's part of a commit.
@@ -164,6 +185,7 @@ impl Work<'_> {
 pub struct Lake {
     aws: Aws,
     tables: Vec<LakeTable>,
+    publishing: Publishing,
     /// Replaced locations that may be deleted once the states are out.
     leftovers: Vec<Location>,
 }
@@ -184,9 +206,9 @@ impl Lake {
         if blocked {
             outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
         } else {
-            publish(&mut work, watch, &mut outcome).await;
-            // A slow line may take long over the bytes; the metadata has its own limit.
-            let deadline = Instant::now() + watch.limit;
+            self.publishing.begin(&mut work, watch, &mut outcome);
+            self.publishing.collect(&mut work, watch.published_by(), &mut outcome).await;
+            let deadline = watch.registered_by();
             if work.iter().any(|w| w.switch) {
                 watch.published.store(true, Ordering::Release);
             }
@@ -205,6 +227,17 @@ impl Lake {
         // A cause says more than what followed from it.
         outcome.failures.sort_by_key(is_consequence);
         outcome
+    }
+
+    /// Whether objects of an earlier commit are still being published. The next commit takes them.
+    #[must_use]
+    pub fn is_publishing(&self) -> bool {
+        self.tables.iter().any(|table| table.publishing > 0)
+    }
+
+    /// Gives up what is still being published and undoes it as far as it goes.
+    pub async fn abandon(self) {
+        self.publishing.abandon().await;
     }
 
     /// Deletes what switches of this sync have set free. Called when the states are out; what cannot be deleted is a
@@ -241,7 +274,7 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     for (index, (table, batches)) in tables.iter_mut().zip(batches).enumerate() {
         let index = StreamIndex(index);
         let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete.contains(&index);
-        if !batches.is_empty() || switch {
+        if !batches.is_empty() || switch || table.publishing > 0 {
             work.push(Work {
                 index,
                 table,
@@ -271,45 +304,6 @@ async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
             }
         })
         .await;
-}
-
-/// Makes the objects exist. Those of governed tables and areas stay invisible; those of plain tables are visible now.
-async fn publish(work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
-    let patience = Patience::standard();
-    let mut batches = Vec::new();
-    for (place, work) in work.iter_mut().enumerate() {
-        for batch in work.batches.drain(..) {
-            if work.error.is_some() {
-                outcome.unpublished.push(batch.object);
-            } else {
-                batches.push((place, batch));
-            }
-        }
-    }
-    if !batches.is_empty() {
-        watch.published.store(true, Ordering::Release);
-    }
-    let publishing: Vec<_> = batches
-        .into_iter()
-        .map(|(place, batch)| async move {
-            let Batch { partition, object, claim, .. } = batch;
-            (place, object.publish(&patience).await.map(|object| Staged { object, partition }), claim)
-        })
-        .collect();
-    let published: Vec<_> = stream::iter(publishing).buffer_unordered(CONCURRENT_OBJECTS).collect().await;
-    for (place, result, claim) in published {
-        match result {
-            Ok(staged) => {
-                work[place].staged.push(staged);
-                work[place].claims.push(claim);
-            }
-            Err(error) => work[place].fail(error),
-        }
-    }
-    for work in work.iter_mut().filter(|w| !w.appends()) {
-        work.table.area_objects.append(&mut work.staged);
-        work.table.area_claims.append(&mut work.claims);
-    }
 }
 
 async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
@@ -395,8 +389,8 @@ impl LakeTable {
 
 /// A switch is conditional: if another attempt has switched the table to this generation since we started, both hold
 /// everything, and one is enough; if to a later one, ours is out of date.
-fn still_ours(plan: &Plan, generation: Option<i64>, recorded: Option<i64>) -> anyhow::Result<()> {
-    if generation.is_some() && recorded != plan.recorded_generation && recorded >= generation {
+fn still_ours(plan: &Plan, generation: Option<i64>, shown: Option<i64>) -> anyhow::Result<()> {
+    if generation.is_some() && shown != plan.shown.generation && shown >= generation {
         return Err(Failure::transient(format!(
             "another attempt has switched {} to this generation or a later one meanwhile; its rows are complete",
             plan.name

@@ -4,19 +4,22 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use aws_sdk_glue::types::Table;
 use aws_sdk_lakeformation::types::{DatabaseResource, LfTagPair, Resource};
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::area::Area;
+use super::generation::{self, Shown};
 use super::glue::{Catalog, TableName};
+use super::publish::Publishing;
 use super::table::{self, Kind, Mode, Plan, parameter};
-use super::{CONCURRENT_TABLES, Lake, LakeTable, glue, sweep};
+use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, glue, sweep, transaction};
 use crate::aws::{Aws, Doubt, Operation, Patience};
 use crate::config::{Config, DefaultTag};
 use crate::encode::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, TimestampStyle};
 use crate::failure::{AtStream, Failure};
-use crate::protocol::ConfiguredStream;
+use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::PartitionBy;
 
 /// Who writes: told to every table and object.
@@ -92,9 +95,11 @@ impl Lake {
                 partitions: HashSet::new(),
                 area_objects: Vec::new(),
                 area_claims: Vec::new(),
+                publishing: 0,
             });
         }
-        Ok((Self { aws: aws.clone(), tables, leftovers: Vec::new() }, targets))
+        let lake = Self { aws: aws.clone(), publishing: Publishing::new(tables.len()), tables, leftovers: Vec::new() };
+        Ok((lake, targets))
     }
 }
 
@@ -115,7 +120,11 @@ async fn plan(
              partitioned plain tables"
         )));
     }
-    let mut plan = table::plan(config, stream, name, existing.as_ref(), &identity.token)?;
+    let shown = match &existing {
+        Some(table) => shown(aws, stream, &name, table).await?,
+        None => Shown::default(),
+    };
+    let mut plan = table::plan(config, stream, name, existing.as_ref(), shown, &identity.token)?;
     // A dropped table leaves its objects behind; a new one in their place would show them again.
     let adopts = existing.is_none() && plan.kind == Kind::External && plan.mode == Mode::Append;
     if adopts && !sweep::is_empty(aws, &plan.location).await? {
@@ -129,6 +138,16 @@ async fn plan(
         plan.location = fresh;
     }
     Ok(plan)
+}
+
+/// The generation that a table shows. The manifest of a governed table is only read where the answer matters.
+async fn shown(aws: &Aws, stream: &ConfiguredStream, name: &TableName, table: &Table) -> anyhow::Result<Shown> {
+    let matters = matches!(stream.truncation(), Truncation::Generation(_));
+    if !matters || generation::recorded(table).is_some() || !definition::is_governed(table) {
+        return Ok(Shown::of(table, &[]));
+    }
+    let objects = transaction::objects(aws, Patience::standard(), None, &name.database, &name.table).await?;
+    Ok(Shown::of(table, &objects))
 }
 
 fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Identity) -> anyhow::Result<Target> {

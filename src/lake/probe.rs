@@ -78,7 +78,7 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
         file_format: FileFormat::Jsonl { gzip: false },
         json_epoch_millis: false,
         exists: false,
-        recorded_generation: None,
+        shown: super::generation::Shown::default(),
         sync_id: None,
         mode: Mode::Append,
         warnings: Vec::new(),

@@ -17,6 +17,8 @@ use crate::stage::ObjectName;
 
 /// What is younger may belong to a process that lives.
 const DEAD_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Folders of a governed table that are looked into, since nothing comes of it but a warning.
+const LOOKED_AT: usize = 16;
 /// The most keys one `DeleteObjects` takes.
 const KEYS_PER_DELETE: usize = 1000;
 
@@ -213,7 +215,7 @@ impl Sweep {
     }
 
     /// A governed table's former objects serve time travel, and what a dead process left looks just the same, so
-    /// nothing is deleted. Says what lies there unregistered.
+    /// nothing is deleted. Says what lies there unregistered for more than a day.
     async fn kept_for_time_travel(&self, table: &Swept, areas: &[String]) -> anyhow::Result<Vec<String>> {
         let transaction = Transaction::begin(&self.aws, Patience::standard()).await?;
         let objects = transaction.objects(&table.database, &table.table).await;
@@ -224,14 +226,18 @@ impl Sweep {
             let prefix = format!("s3://{bucket}/{area}/");
             !objects.iter().any(|object| object.uri.starts_with(&prefix))
         });
-        Ok(match idle.count() {
+        let mut old = 0;
+        for folder in idle.take(LOOKED_AT) {
+            let location = Location { bucket: bucket.clone(), folder: folder.clone() };
+            let mut objects = list(&self.aws, &location).await?.into_iter();
+            old += usize::from(objects.all(|(_, modified)| modified.is_some_and(is_dead)));
+        }
+        let (place, name) = (table.location.uri(), format!("{}.{}", table.database, table.table));
+        Ok(match old {
             0 => Vec::new(),
-            count => vec![format!(
-                "{count} folders generation-* in {} hold no current object of {}.{}: they are kept, since time travel \
-                 may need them",
-                table.location.uri(),
-                table.database,
-                table.table
+            _ => vec![format!(
+                "folders generation-* in {place} that hold no current object of {name} are kept, since time travel may \
+                 need them: at least {old}"
             )],
         })
     }

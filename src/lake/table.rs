@@ -7,6 +7,7 @@ use aws_sdk_glue::types::Table;
 
 use super::area::Area;
 use super::definition;
+use super::generation::Shown;
 use super::glue::{self, TableName};
 use crate::config::{Config, FileFormat, Partitioning, TableFormat};
 use crate::failure::{Failure, StreamName};
@@ -108,7 +109,7 @@ pub(crate) struct Plan {
     pub(crate) json_epoch_millis: bool,
     pub(crate) exists: bool,
     /// The generation the table showed when the sync began.
-    pub(crate) recorded_generation: Option<i64>,
+    pub(crate) shown: Shown,
     pub(crate) sync_id: Option<i64>,
     pub(crate) mode: Mode,
     pub(crate) warnings: Vec<String>,
@@ -164,6 +165,7 @@ pub(crate) fn plan(
     stream: &ConfiguredStream,
     name: TableName,
     existing: Option<&Table>,
+    shown: Shown,
     token: &str,
 ) -> anyhow::Result<Plan> {
     let mut warnings = Vec::new();
@@ -173,12 +175,11 @@ pub(crate) fn plan(
     let fields = schema::columns(&stream.json_schema, &options);
     let metadata = if metadata_columns { schema::metadata_columns() } else { Vec::new() };
     let partition_by = partitioning(config, stream, &fields, &mut warnings);
-    let recorded_generation = existing.and_then(|t| glue::parameter(t, parameter::GENERATION)?.parse().ok());
     let location = match existing {
         Some(table) => location_of(&name, table)?,
         None => new_location(config, stream, &name),
     };
-    let mode = mode(stream, &name, existing, recorded_generation, kind, &location, token)?;
+    let mode = mode(stream, &name, existing, shown, kind, &location, token)?;
     let mut plan = Plan {
         stream: stream.stream.clone(),
         kind,
@@ -190,7 +191,7 @@ pub(crate) fn plan(
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
         json_epoch_millis: false,
         exists: existing.is_some(),
-        recorded_generation,
+        shown,
         sync_id: stream.sync_id,
         mode,
         warnings,
@@ -292,11 +293,7 @@ fn kind(
             "{name} exists as {foreign}, which is never converted: give the stream another name, or drop the table"
         )));
     }
-    let found = if table.table_type().is_some_and(|t| t.eq_ignore_ascii_case("GOVERNED")) {
-        Kind::Governed
-    } else {
-        Kind::External
-    };
+    let found = if definition::is_governed(table) { Kind::Governed } else { Kind::External };
     match (wanted, found) {
         (Kind::Governed, Kind::External) if !config.table_format_explicit => {
             warnings.push(format!(
@@ -398,7 +395,7 @@ fn mode(
     stream: &ConfiguredStream,
     name: &TableName,
     existing: Option<&Table>,
-    recorded: Option<i64>,
+    shown: Shown,
     kind: Kind,
     location: &Location,
     token: &str,
@@ -408,15 +405,15 @@ fn mode(
         Truncation::Unnumbered => None,
         Truncation::Generation(generation) => Some(generation),
     };
-    if let (Some(ours), Some(recorded)) = (generation, recorded) {
-        if ours == recorded {
+    if let (Some(ours), Some(theirs)) = (generation, shown.generation) {
+        if ours == theirs {
             return Ok(Mode::Append);
         }
         let recorded_sync: Option<i64> = existing.and_then(|t| glue::parameter(t, parameter::SYNC)?.parse().ok());
         let older = matches!((recorded_sync, stream.sync_id), (Some(theirs), Some(ours)) if theirs < ours);
-        if recorded > ours && !older {
+        if theirs > ours && shown.recorded && !older {
             return Err(Failure::config(format!(
-                "{name} shows generation {recorded}, which is later than this sync's {ours}: remove the table \
+                "{name} shows generation {theirs}, which is later than this sync's {ours}: remove the table \
                  parameter {} if the table is to be replaced",
                 parameter::GENERATION
             )));

@@ -100,38 +100,7 @@ impl Transaction {
 
     /// All objects of a table as this transaction sees it.
     pub(super) async fn objects(&self, database: &str, table: &str) -> Result<Vec<ManifestObject>, AwsError> {
-        let resource = format!("{database}.{table}");
-        let mut objects = Vec::new();
-        let mut next: Option<String> = None;
-        loop {
-            let page = self
-                .patience
-                .run(Doubt::Repeat, || async {
-                    let request = self
-                        .aws
-                        .lakeformation
-                        .get_table_objects()
-                        .database_name(database)
-                        .table_name(table)
-                        .transaction_id(&self.id)
-                        .max_results(1000)
-                        .set_next_token(next.clone());
-                    self.aws.call(lakeformation("GetTableObjects"), &resource, request.send()).await
-                })
-                .await?;
-            for group in page.objects() {
-                let partition = group.partition_values().to_vec();
-                objects.extend(group.objects().iter().map(|object: &TableObject| ManifestObject {
-                    uri: object.uri().unwrap_or_default().to_owned(),
-                    e_tag: object.e_tag().map(str::to_owned),
-                    partition: partition.clone(),
-                }));
-            }
-            match page.next_token {
-                Some(token) if !token.is_empty() => next = Some(token),
-                _ => return Ok(objects),
-            }
-        }
+        objects(&self.aws, self.patience, Some(&self.id), database, table).await
     }
 
     /// Changes what a table consists of, 100 operations a call.
@@ -260,6 +229,46 @@ impl Transaction {
     /// Ends the transaction without effect. A cancel that fails is no error: what is not committed has no effect.
     pub(super) async fn cancel(self) -> Result<(), AwsError> {
         self.cancel_call().await
+    }
+}
+
+/// All objects of a table as a transaction sees it, or as it is committed.
+pub(super) async fn objects(
+    aws: &Aws,
+    patience: Patience,
+    transaction: Option<&str>,
+    database: &str,
+    table: &str,
+) -> Result<Vec<ManifestObject>, AwsError> {
+    let resource = format!("{database}.{table}");
+    let mut objects = Vec::new();
+    let mut next: Option<String> = None;
+    loop {
+        let page = patience
+            .run(Doubt::Repeat, || async {
+                let request = aws
+                    .lakeformation
+                    .get_table_objects()
+                    .database_name(database)
+                    .table_name(table)
+                    .set_transaction_id(transaction.map(str::to_owned))
+                    .max_results(1000)
+                    .set_next_token(next.clone());
+                aws.call(lakeformation("GetTableObjects"), &resource, request.send()).await
+            })
+            .await?;
+        for group in page.objects() {
+            let partition = group.partition_values().to_vec();
+            objects.extend(group.objects().iter().map(|object: &TableObject| ManifestObject {
+                uri: object.uri().unwrap_or_default().to_owned(),
+                e_tag: object.e_tag().map(str::to_owned),
+                partition: partition.clone(),
+            }));
+        }
+        match page.next_token {
+            Some(token) if !token.is_empty() => next = Some(token),
+            _ => return Ok(objects),
+        }
     }
 }
 

@@ -47,15 +47,21 @@ pub(super) fn so_far(facts: &[Facts]) -> Vec<CompleteStream> {
     done.map(|(index, _)| CompleteStream::mint(StreamIndex(index))).collect()
 }
 
+/// Whether the platform has said that the source succeeded: it sends COMPLETE then, and only then.
+pub(super) fn is_assured(facts: &[Facts]) -> bool {
+    facts.iter().any(|f| f.status == Some(Ending::Complete))
+}
+
 /// At the end of the input. `last_is_global` says that the last message was a GLOBAL or LEGACY state.
 pub(super) fn at_end(facts: &[Facts], last_is_global: bool) -> Verdict {
     let mut verdict = Verdict { complete: so_far(facts), ..Verdict::default() };
     let waiting = || facts.iter().filter(|f| f.replaces && f.status != Some(Ending::Complete));
     let silent = facts.iter().all(|f| f.status.is_none());
-    let mut unfinished: Vec<&Facts> =
+    let unfinished: Vec<&Facts> =
         waiting().filter(|f| f.expects_complete || f.status == Some(Ending::Incomplete) || !silent).collect();
+    let mut dead: Vec<&Facts> = Vec::new();
     if silent && waiting().any(|f| !f.expects_complete) {
-        let dead: Vec<&Facts> = facts.iter().filter(|f| looks_dead(f)).collect();
+        dead = facts.iter().filter(|f| looks_dead(f)).collect();
         if dead.is_empty() {
             for (index, f) in facts.iter().enumerate().filter(|(_, f)| f.replaces && !f.expects_complete) {
                 match judge(f, last_is_global) {
@@ -75,14 +81,19 @@ pub(super) fn at_end(facts: &[Facts], last_is_global: bool) -> Verdict {
                 }
                 verdict.complete.push(CompleteStream::mint(StreamIndex(index)));
             }
-        } else {
-            unfinished.extend(dead);
         }
     }
     if !unfinished.is_empty() {
         verdict.error = Some(Failure::transient(format!(
             "the source ended before these streams were complete, so their tables still show their former rows: {}",
             names(&unfinished)
+        )));
+    }
+    // It weighs more: no table was switched for it, the other streams' neither.
+    if !dead.is_empty() {
+        verdict.error = Some(Failure::transient(format!(
+            "the source ended within these streams (no state follows their last record), so no table was replaced: {}",
+            names(&dead)
         )));
     }
     verdict

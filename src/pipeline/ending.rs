@@ -7,6 +7,7 @@ use futures_util::future::{join as join_both, join_all};
 
 use super::writer::Writer;
 use super::{End, Instant, LISTEN_EVERY, Reason, Sync, completion, join};
+use crate::lake::Lake;
 use crate::protocol::Level;
 use crate::stage::Sealed;
 
@@ -22,6 +23,7 @@ const ABORT_LIMIT: Duration = Duration::from_secs(6);
 impl Sync {
     /// The end of the input: the last checkpoint, with the switches of what is complete.
     pub(super) async fn finish(&mut self) -> anyhow::Result<End> {
+        self.sweeping.rest();
         if !self.wait_for_commit().await? {
             return Ok(End::Stopped);
         }
@@ -37,6 +39,14 @@ impl Sync {
         if !self.wait_for_commit().await? {
             return Ok(End::Stopped);
         }
+        // A slow line may need more than one commit.
+        while self.lake.as_ref().is_some_and(Lake::is_publishing) {
+            let complete = completion::at_end(&self.facts, self.last_is_global).complete;
+            self.begin_checkpoint(Reason::EndOfInput, complete)?;
+            if !self.wait_for_commit().await? {
+                return Ok(End::Stopped);
+            }
+        }
         if let Some(error) = verdict.error {
             return Err(error);
         }
@@ -45,16 +55,20 @@ impl Sync {
         Ok(End::Finished)
     }
 
-    /// Deletes what switches have set free, now that the states are out. It can neither fail nor hold up the sync.
+    /// Deletes what switches have set free, and ends the clean-up, now that the states are out. It can neither fail nor hold up the sync.
     async fn clean_up(&mut self) {
-        let Self { lake: Some(lake), stop, emitter, .. } = self else { return };
+        let Self { lake: Some(lake), sweeping, stop, emitter, .. } = self else { return };
+        let clean_up = async {
+            let (warnings, ()) = join_both(lake.clean_up(), sweeping.finish()).await;
+            warnings
+        };
         let warnings = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(CLEAN_UP_LIMIT) => {
                 vec!["deleting replaced data took too long and was given up".to_owned()]
             }
-            warnings = lake.clean_up() => warnings,
+            warnings = clean_up => warnings,
         };
         for warning in warnings {
             emitter.log(Level::Warn, warning);
@@ -124,7 +138,13 @@ impl Sync {
     pub(super) async fn abort(&mut self) {
         let writers = std::mem::take(&mut self.writers).into_iter().map(Writer::abort);
         let unpublished = std::mem::take(&mut self.unpublished).into_iter().map(Sealed::abort);
-        let undo = join_both(join_all(writers), join_all(unpublished));
+        let lake = self.lake.take();
+        let publishing = async {
+            if let Some(lake) = lake {
+                lake.abandon().await;
+            }
+        };
+        let undo = join_both(publishing, join_both(join_all(writers), join_all(unpublished)));
         // What is not undone in time stays invisible; the clean-up of a later sync finds it.
         drop(tokio::time::timeout(ABORT_LIMIT, undo).await);
     }

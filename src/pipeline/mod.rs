@@ -7,6 +7,7 @@ mod ending;
 mod ledger;
 mod progress;
 mod relief;
+mod sweeping;
 mod writer;
 
 use std::collections::HashMap;
@@ -30,10 +31,13 @@ use crate::stage::{Sealed, Stage};
 use completion::{Ending, Facts};
 pub use ledger::Ledger;
 use progress::Progress;
+use sweeping::Sweeping;
 use writer::{Objects, Writer};
 
-/// The longest that the metadata of a checkpoint's commit may take, once its bytes are in S3.
+/// The longest that a checkpoint's commit may take. Bytes that are not in S3 by then are left to the next one.
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
+/// The same for the last checkpoint of a sync whose source may have died: the platform then kills us after 60 s.
+const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(45);
 /// COMPLETEs that arrive within this time are one checkpoint.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
 /// How often the platform's end of stdout is looked at.
@@ -100,7 +104,6 @@ impl Reason {
 pub struct Prepared {
     sync: Sync,
     lines: Lines,
-    sweep: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Prepared {
@@ -115,9 +118,7 @@ impl Prepared {
     /// # Errors
     /// The one cause that ended the sync early. What could be committed before is, and its states are out.
     pub async fn run(self) -> anyhow::Result<End> {
-        let result = Box::pin(self.sync.run(self.lines)).await;
-        self.sweep.abort();
-        result
+        Box::pin(self.sync.run(self.lines)).await
     }
 }
 
@@ -134,7 +135,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
             emitter.log(Level::Warn, warning);
         }
     }
-    let sweep = tokio::spawn(report_sweep(lake.sweep(&identity.token).run(), emitter.clone()));
+    let sweeping = Sweeping::begin(lake.sweep(&identity.token), emitter.clone());
     let stage = Stage::new(aws.clone(), identity.token.clone());
     let names: Vec<StreamName> = catalog.streams.iter().map(|s| s.stream.clone()).collect();
     let facts = catalog.streams.iter().zip(&targets).map(|(stream, target)| Facts {
@@ -174,6 +175,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         facts,
         lake: Some(lake),
         in_flight: None,
+        sweeping,
         last_is_global: false,
         next_commit: Instant::now() + config.commit_interval,
         next_listen: Instant::now() + LISTEN_EVERY,
@@ -184,13 +186,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         unpublished: Vec::new(),
         stop,
     };
-    Ok(Prepared { sync, lines, sweep })
-}
-
-async fn report_sweep(sweep: impl Future<Output = Vec<String>>, emitter: Emitter) {
-    for warning in sweep.await {
-        emitter.log(Level::Warn, warning);
-    }
+    Ok(Prepared { sync, lines })
 }
 
 /// Streams by namespace (`""` for none) and name: a look-up allocates nothing.
@@ -215,6 +211,7 @@ struct Sync {
     /// Away while a commit is in flight.
     lake: Option<Lake>,
     in_flight: Option<InFlight>,
+    sweeping: Sweeping,
     last_is_global: bool,
     next_commit: Instant,
     /// When to look again whether somebody reads our output.
@@ -420,7 +417,8 @@ impl Sync {
             progress::report_losses(&self.emitter, writer);
         }
         let batches: Vec<_> = self.writers.iter_mut().flat_map(|writer| writer.sealed.drain(..)).collect();
-        if batches.is_empty() && complete.is_empty() {
+        let publishing = self.lake.as_ref().is_some_and(Lake::is_publishing);
+        if batches.is_empty() && complete.is_empty() && !publishing {
             return self.release();
         }
         let Some(mut lake) = self.lake.take() else {
@@ -437,8 +435,10 @@ impl Sync {
         );
         let published = Arc::new(AtomicBool::new(false));
         let emitter = self.emitter.clone();
+        let doubtful_end = reason == Reason::EndOfInput && !completion::is_assured(&self.facts);
         let terms = Watch {
-            limit: COMMIT_LIMIT,
+            begun: Instant::now(),
+            limit: if doubtful_end { LAST_COMMIT_LIMIT } else { COMMIT_LIMIT },
             stop: self.stop.clone(),
             heard: Arc::new(move || !emitter.is_closed()),
             published: Arc::clone(&published),

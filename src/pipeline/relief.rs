@@ -1,6 +1,7 @@
 //! Making room in memory: seal the largest batches and send them, so that sealing always makes progress.
 
 use super::{Instant, Reason, Sync};
+use crate::lake::Lake;
 
 impl Sync {
     /// Whether more input may be read. At the limit the largest batches are sealed and sent until a quarter of the
@@ -15,6 +16,11 @@ impl Sync {
             self.shed(enough);
         }
         if self.stage.in_flight() > 0 || self.in_flight.is_some() {
+            return false;
+        }
+        // What a slow line has not taken yet is taken by the next commit.
+        if self.lake.as_ref().is_some_and(Lake::is_publishing) {
+            self.checkpoint_by(Instant::now(), Reason::Memory);
             return false;
         }
         // Nothing is on its way: what is held are states, or objects that only a commit can end.

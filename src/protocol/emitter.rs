@@ -194,7 +194,7 @@ impl Emitter {
         let message: String = message.chars().take(MESSAGE_CHARACTERS).collect();
         let mut error = json!({
             "message": message,
-            "internal_message": message,
+            "internal_message": format!("{message} ({} {})", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
             "failure_type": failure.kind.as_str(),
         });
         if let Some(stream) = &failure.stream {

@@ -180,14 +180,20 @@ impl Sealed {
         }
     }
 
-    /// Makes the object exist, exactly once, whatever answers are lost.
+    /// Makes the object exist, exactly once, whatever answers are lost, unless it is `abandoned` before.
     ///
     /// # Errors
     /// When it could not be published within `patience`; what was staged has then been undone.
-    pub async fn publish(mut self, patience: &Patience) -> anyhow::Result<Published> {
-        let result = match self.whole.take() {
-            Some((bytes, _reservation)) => self.put(bytes, patience).await,
-            None => self.complete(patience).await,
+    pub async fn publish(
+        mut self,
+        patience: &Patience,
+        abandoned: impl Future<Output = ()>,
+    ) -> anyhow::Result<Published> {
+        let name = Arc::clone(&self.upload.name);
+        let result = tokio::select! {
+            biased;
+            () = abandoned => Err(Failure::transient(format!("{name} was given up"))),
+            result = self.bring_about(patience) => result,
         };
         match result {
             Ok(e_tag) => {
@@ -206,6 +212,13 @@ impl Sealed {
     /// Undoes what was staged, as far as it goes.
     pub async fn abort(self) {
         self.upload.abort().await;
+    }
+
+    async fn bring_about(&mut self, patience: &Patience) -> anyhow::Result<String> {
+        match self.whole.take() {
+            Some((bytes, _reservation)) => self.put(bytes, patience).await,
+            None => self.complete(patience).await,
+        }
     }
 
     async fn put(&self, bytes: Bytes, patience: &Patience) -> anyhow::Result<String> {

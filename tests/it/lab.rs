@@ -1,9 +1,9 @@
 //! A sandbox in a folder of its own, and the real binary run against it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use sandbox::{Action, Call, Fault, Options, Sandbox};
@@ -31,8 +31,10 @@ pub(crate) struct Ran {
 pub(crate) struct Running {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
-    stdout: std::thread::JoinHandle<String>,
+    stdout: std::thread::JoinHandle<()>,
     stderr: std::thread::JoinHandle<String>,
+    /// What is on stdout so far.
+    seen: Arc<Mutex<String>>,
     files: tempfile::TempDir,
 }
 
@@ -229,22 +231,48 @@ impl Running {
     pub(crate) fn new(mut command: Command, files: tempfile::TempDir) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let collect = |mut from: Box<dyn std::io::Read + Send>| {
-            std::thread::spawn(move || {
-                let mut text = String::new();
-                from.read_to_string(&mut text).unwrap();
-                text
-            })
-        };
-        let stdout = collect(Box::new(child.stdout.take().unwrap()));
-        let stderr = collect(Box::new(child.stderr.take().unwrap()));
-        Self { stdin: child.stdin.take(), child, stdout, stderr, files }
+        let seen = Arc::new(Mutex::new(String::new()));
+        let (out, text) = (child.stdout.take().unwrap(), Arc::clone(&seen));
+        let stdout = std::thread::spawn(move || {
+            let (mut from, mut line) = (BufReader::new(out), String::new());
+            while from.read_line(&mut line).unwrap() > 0 {
+                text.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        let mut error = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            error.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { stdin: child.stdin.take(), child, stdout, stderr, seen, files }
     }
 
     /// Writes to standard input. That the binary has ended is seen elsewhere.
     pub(crate) fn feed(&mut self, input: &str) {
+        self.feed_bytes(input.as_bytes());
+    }
+
+    pub(crate) fn feed_bytes(&mut self, input: &[u8]) {
         if let Some(stdin) = &mut self.stdin {
-            drop(stdin.write_all(input.as_bytes()));
+            drop(stdin.write_all(input));
+        }
+    }
+
+    /// Waits until so many states are out.
+    #[track_caller]
+    pub(crate) fn wait_for_states(&self, states: usize, limit: Duration) {
+        self.wait_for_log("\"type\":\"STATE\"", states, limit);
+    }
+
+    /// Waits until so many lines with a text are out.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str, lines: usize, limit: Duration) {
+        let begun = std::time::Instant::now();
+        while self.seen.lock().unwrap().lines().filter(|line| line.contains(text)).count() < lines {
+            assert!(begun.elapsed() < limit, "not {lines} times {text}: {}", self.seen.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -285,7 +313,8 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(3));
         };
-        let stdout = self.stdout.join().unwrap();
+        self.stdout.join().unwrap();
+        let stdout = std::mem::take(&mut *self.seen.lock().unwrap());
         let messages = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         drop(self.files);
         Ran { code: status.code(), messages, stdout, stderr: self.stderr.join().unwrap(), peak_kib }

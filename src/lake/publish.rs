@@ -1,0 +1,121 @@
+//! Making objects exist. It may take longer than one commit: what a slow line has not taken by then goes on by itself,
+//! and the next commit registers it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{Batch, Outcome, Staged, Watch, Work};
+use crate::aws::Patience;
+use crate::claim::{Claim, StreamIndex};
+
+/// Objects published at one time: of all streams, and of one, so that a stream in trouble leaves room for the others.
+const CONCURRENT_OBJECTS: usize = 32;
+const CONCURRENT_OBJECTS_OF_A_STREAM: usize = 8;
+/// How long undoing may take.
+const ABANDON_LIMIT: Duration = Duration::from_secs(5);
+
+/// Objects on their way.
+#[derive(Debug)]
+pub(super) struct Publishing {
+    tasks: JoinSet<Publication>,
+    permits: Arc<Semaphore>,
+    permits_of_streams: Vec<Arc<Semaphore>>,
+    abandoned: watch::Sender<bool>,
+}
+
+/// What became of an object.
+#[derive(Debug)]
+struct Publication {
+    stream: StreamIndex,
+    result: anyhow::Result<Staged>,
+    claim: Claim,
+}
+
+impl Publishing {
+    pub(super) fn new(streams: usize) -> Self {
+        let of_a_stream = || Arc::new(Semaphore::new(CONCURRENT_OBJECTS_OF_A_STREAM));
+        Self {
+            tasks: JoinSet::new(),
+            permits: Arc::new(Semaphore::new(CONCURRENT_OBJECTS)),
+            permits_of_streams: (0..streams).map(|_| of_a_stream()).collect(),
+            abandoned: watch::channel(false).0,
+        }
+    }
+
+    /// Begins to make the objects exist. Those of governed tables and areas stay invisible; those of plain tables are
+    /// visible at once. Objects of tables that are in trouble are handed back.
+    pub(super) fn begin(&mut self, work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
+        for work in work {
+            for batch in std::mem::take(&mut work.batches) {
+                if work.error.is_some() {
+                    outcome.unpublished.push(batch.object);
+                } else {
+                    watch.published.store(true, Ordering::Release);
+                    work.table.publishing += 1;
+                    self.spawn(batch);
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, batch: Batch) {
+        let Batch { stream, partition, object, claim } = batch;
+        let (all, own) = (Arc::clone(&self.permits), Arc::clone(&self.permits_of_streams[stream.0]));
+        let mut abandoned = self.abandoned.subscribe();
+        self.tasks.spawn(async move {
+            // Nobody closes the semaphores; who waits for a permit when all is given up, gets one soon.
+            let (_own, _all) = (own.acquire().await, all.acquire().await);
+            let given_up = async { drop(abandoned.wait_for(|abandoned| *abandoned).await) };
+            let result = object.publish(&Patience::standard(), given_up).await;
+            Publication { stream, result: result.map(|object| Staged { object, partition }), claim }
+        });
+    }
+
+    /// Takes what is published, until all is or the time is over. A table that is not whole yet is not switched.
+    pub(super) async fn collect(&mut self, work: &mut [Work<'_>], until: Option<Instant>, outcome: &mut Outcome) {
+        let places: HashMap<StreamIndex, usize> = work.iter().enumerate().map(|(i, w)| (w.index, i)).collect();
+        while let Some(joined) = self.next(until).await {
+            match joined.context("an object was not published") {
+                Ok(Publication { stream, result, claim }) => {
+                    let work = &mut work[places[&stream]];
+                    work.table.publishing -= 1;
+                    match result {
+                        Ok(staged) => {
+                            work.staged.push(staged);
+                            work.claims.push(claim);
+                        }
+                        Err(error) => work.fail(error),
+                    }
+                }
+                Err(error) => outcome.failures.push(error),
+            }
+        }
+        for work in work.iter_mut().filter(|w| !w.appends()) {
+            work.table.area_objects.append(&mut work.staged);
+            work.table.area_claims.append(&mut work.claims);
+            work.switch &= work.table.publishing == 0;
+        }
+    }
+
+    /// The next object that is done; none when there is none left, or none in time.
+    async fn next(&mut self, until: Option<Instant>) -> Option<Result<Publication, tokio::task::JoinError>> {
+        match until {
+            None => self.tasks.join_next().await,
+            Some(until) => tokio::time::timeout_at(until, self.tasks.join_next()).await.unwrap_or(None),
+        }
+    }
+
+    /// Undoes what is not published, as far as it goes; what is not undone in time stays invisible.
+    pub(super) async fn abandon(mut self) {
+        self.abandoned.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(ABANDON_LIMIT, all).await);
+    }
+}

@@ -1,0 +1,146 @@
+//! Time: slow and troubled services, and who waits for whom.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use sandbox::{Action, Fault, Refusal};
+use serde_json::json;
+
+use crate::lab::{Lab, catalog, complete, record, records, state};
+
+fn always(operation: &str, matching: Option<&str>, action: Action) -> Fault {
+    Fault { times: None, matching: matching.map(str::to_owned), ..Fault::next(operation, action) }
+}
+
+/// One stream's objects do not get through. The others' states leave within a commit's 120 s, and again in later
+/// commits; the stream's own rows and states follow when its trouble is over.
+#[test]
+fn a_stream_in_trouble_keeps_nobody_elses_states_waiting() {
+    let lab = Lab::new();
+    lab.sandbox().faults().add(always("s3:PutObject", Some("demo/slow/"), Action::Hold));
+    let config = lab.config(json!({ "commit_interval_minutes": 0.05 }));
+    let mut running = lab.spawn(&config, &catalog(&["slow", "quick"], "append"));
+    let begun = Instant::now();
+    running.feed(&(record("slow", 1, "x") + &state("slow", 1) + &record("quick", 1, "x") + &state("quick", 2)));
+    running.wait_for_states(1, Duration::from_secs(120));
+    assert!(begun.elapsed() > Duration::from_secs(60), "the troubled stream was given its time");
+    running.feed(&(record("quick", 2, "x") + &state("quick", 3)));
+    lab.sandbox().faults().clear();
+    lab.sandbox().faults().release();
+    running.wait_for_states(3, Duration::from_secs(120));
+    let ran = running.end();
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    assert_eq!(ran.state_ids()[0], 2, "{}", ran.stdout);
+    assert_eq!(lab.value("SELECT count(*) FROM demo.slow"), 1);
+    assert_eq!(lab.value("SELECT count(*) FROM demo.quick"), 2);
+}
+
+/// The platform kills us 60 s after a source has died. With 200 ms for each call, 500 streams are committed in 45,
+/// nothing is switched, and nothing is deleted meanwhile.
+#[test]
+fn the_last_checkpoint_after_a_dead_source_takes_no_more_than_45_s() {
+    for governed in [false, true] {
+        let lab = Lab::new();
+        let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+        let mut names: Vec<String> = (0..500).map(|i| format!("s{i}")).collect();
+        names.push("refreshed".to_owned());
+        let streams: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut all = catalog(&streams, "append");
+        for (key, value) in [("generation_id", 2), ("minimum_generation_id", 2), ("sync_id", 1)] {
+            all["streams"][500][key] = json!(value);
+        }
+        let mut running = lab.spawn(&config, &all);
+        for stream in &streams {
+            running.feed(&(record(stream, 1, "x") + &state(stream, 1)));
+        }
+        // All tables are planned by the time the first line is taken in.
+        running.wait_for_log("goes to", 501, Duration::from_secs(120));
+        lab.sandbox().journal().clear();
+        lab.sandbox().faults().add(always("*", None, Action::DelayMs(200)));
+        let begun = Instant::now();
+        let ran = running.end();
+        let took = begun.elapsed();
+        assert_eq!((ran.code, ran.states().len()), (Some(1), 500), "{:?}", ran.error());
+        let (kind, message) = ran.error();
+        assert!(kind == "transient_error" && message.ends_with(": refreshed"), "{message}");
+        assert!(took < Duration::from_secs(45), "{took:?}");
+        let calls = lab.sandbox().journal().calls();
+        assert!(calls.len() >= 500 && !calls.iter().any(|call| call.operation.starts_with("Delete")));
+    }
+}
+
+/// Throttling that lasts is a transient error; every attempt before was made with a pause.
+#[test]
+fn throttling_that_outlasts_all_patience_is_a_transient_error() {
+    for (operation, action) in [
+        ("glue:GetTable", Action::Throttle),
+        ("glue:GetTable", refuse(503, "ServiceUnavailableException")),
+        ("glue:GetTable", Action::Drop),
+    ] {
+        let lab = Lab::new();
+        lab.sandbox().faults().add(always(operation, None, action.clone()));
+        let ran = lab.write(&lab.config(json!({})), &catalog(&["a"], "append"), &record("a", 1, "x"));
+        let (kind, message) = ran.error();
+        assert_eq!((ran.code, kind.as_str()), (Some(1), "transient_error"), "{action:?}: {message}");
+        assert_eq!(lab.calls("GetTable").len(), 8, "{action:?}");
+    }
+}
+
+fn refuse(status: u16, code: &str) -> Action {
+    Action::Refuse(Refusal { status, code: code.to_owned(), message: "planned".to_owned(), headers: BTreeMap::new() })
+}
+
+/// Bodies are hashed once, by a CRC32 that S3 checks, and not a second time for the signature.
+#[test]
+fn bodies_are_guarded_by_a_crc32_alone() {
+    let lab = Lab::new();
+    let large = records("a", 0..20, &"x".repeat(1_000_000));
+    lab.sync(&lab.config(json!({})), &catalog(&["a", "b"], "append"), &(large + &record("b", 1, "x")));
+    for (operation, count) in [("PutObject", 1), ("UploadPart", 3)] {
+        let calls = lab.calls(operation);
+        assert_eq!(calls.len(), count, "{operation}");
+        for call in calls {
+            let names = call.guards.join(" ");
+            assert!(names.contains("x-amz-checksum-crc32"), "{names}");
+            assert!(
+                names.starts_with("UNSIGNED-PAYLOAD") || names.starts_with("STREAMING-UNSIGNED-PAYLOAD"),
+                "{names}"
+            );
+        }
+    }
+    // A byte that is lost on the way is noticed by S3, and the part is sent again.
+    lab.fault("s3:UploadPart", refuse(400, "BadDigest"));
+    let ran =
+        lab.sync(&lab.config(json!({})), &catalog(&["a"], "append"), &records("a", 0..20, &"y".repeat(1_000_000)));
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 40);
+}
+
+/// A fatal error lets the commit in flight end and its states go, discards later input and undoes what is staged.
+#[test]
+fn a_fatal_error_finishes_the_commit_in_flight_and_aborts_uploads() {
+    for governed in [false, true] {
+        let lab = Lab::new();
+        let config = lab.config(json!({ "lakeformation_governed_tables": governed, "commit_interval_minutes": 0.02 }));
+        let operation = if governed { "lakeformation:CommitTransaction" } else { "s3:PutObject" };
+        lab.fault(operation, Action::Hold);
+        let mut running = lab.spawn(&config, &catalog(&["a", "b"], "append"));
+        running.feed(&(record("a", 1, "x") + &state("a", 1)));
+        lab.wait_for_hold();
+        running.feed(&records("b", 0..12, &"x".repeat(1_000_000)));
+        while lab.calls("UploadPart").is_empty() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running.feed(&(state("b", 2) + "no message\n" + &record("a", 2, "late") + &state("a", 3) + &complete("a")));
+        std::thread::sleep(Duration::from_millis(300));
+        lab.sandbox().faults().release();
+        let ran = running.end();
+        assert_eq!((ran.code, ran.state_ids()), (Some(1), vec![1]), "{}", ran.stdout);
+        let (kind, message) = ran.error();
+        assert!(kind == "system_error" && message.starts_with("line 16 "), "{message}");
+        assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);
+        let uploads = lab.ask("s3", "list_multipart_uploads", &json!({ "Bucket": "lake" }));
+        assert!(uploads.get("Uploads").is_none(), "{uploads}");
+        assert_eq!(lab.objects().len(), 1);
+    }
+}
