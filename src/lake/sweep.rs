@@ -168,7 +168,7 @@ impl Sweep {
             let objects = list(&self.aws, &location).await?;
             let spared =
                 |(key, modified): &(String, Option<i64>)| !modified.is_some_and(is_dead) || !is_written_by_us(key);
-            if objects.iter().any(spared) {
+            if objects.is_empty() || objects.iter().any(spared) {
                 continue;
             }
             let keys = objects.into_iter().map(|(key, _)| key).collect();

@@ -59,8 +59,8 @@ impl Sync {
     async fn clean_up(&mut self) {
         let Self { lake: Some(lake), sweeping, stop, emitter, .. } = self else { return };
         let clean_up = async {
-            let (warnings, ()) = join_both(lake.clean_up(), sweeping.finish()).await;
-            warnings
+            sweeping.finish().await;
+            lake.clean_up().await
         };
         let warnings = tokio::select! {
             biased;
