@@ -427,10 +427,10 @@ impl Sync {
         self.emitter.log(
             Level::Info,
             format_args!(
-                "checkpoint: {}; {} objects{}",
+                "checkpoint: {}; {}, {} to switch",
                 reason.as_str(),
-                batches.len(),
-                if complete.is_empty() { String::new() } else { format!(", {} tables to switch", complete.len()) }
+                progress::count(batches.len() as u64, "object"),
+                progress::count(complete.len() as u64, "table"),
             ),
         );
         let published = Arc::new(AtomicBool::new(false));
@@ -467,7 +467,7 @@ impl Sync {
         }
         self.unpublished.extend(outcome.unpublished);
         self.release()?;
-        self.progress.committed(&self.emitter, committed, begun);
+        self.progress.committed(&self.emitter, &self.writers, committed, begun);
         if let Some(error) = outcome.failures.into_iter().next() {
             return Err(self.part_failure().unwrap_or(error));
         }

@@ -48,10 +48,13 @@ impl Progress {
         }
     }
 
-    pub(super) fn committed(&mut self, emitter: &Emitter, batches: u64, begun: Option<Instant>) {
+    /// At each checkpoint.
+    pub(super) fn committed(&mut self, emitter: &Emitter, writers: &[Writer], batches: u64, begun: Option<Instant>) {
         self.checkpoints += 1;
+        self.last_report = Instant::now();
         let seconds = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-        emitter.log(Level::Info, format_args!("committed {batches} objects in {seconds:.1} s"));
+        let summary = self.summary(writers);
+        emitter.log(Level::Info, format_args!("committed {} in {seconds:.1} s; {summary}", count(batches, "object")));
     }
 
     pub(super) fn finished(&self, emitter: &Emitter, writers: &[Writer], held_states: usize) {
@@ -72,12 +75,14 @@ impl Progress {
         let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
         let (objects, written) = self.stage.published();
         format!(
-            "{records} records, {:.1} MiB read ({:.1} MiB/s), {objects} objects with {:.1} MiB written, {} checkpoints, \
+            "{}, {:.1} MiB read ({:.1} MiB/s), {} with {:.1} MiB written, {}, \
              memory {:.0} of {:.0} MiB (peak {:.0})",
+            count(records, "record"),
             self.bytes as f64 / MIB,
             self.bytes as f64 / MIB / seconds,
+            count(objects, "object"),
             written as f64 / MIB,
-            self.checkpoints,
+            count(self.checkpoints, "checkpoint"),
             self.budget.used() as f64 / MIB,
             self.budget.limit() as f64 / MIB,
             self.budget.peak() as f64 / MIB,
@@ -85,18 +90,27 @@ impl Progress {
     }
 }
 
+/// A number of things, in words.
+pub(super) fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// One warning for each column that lost values since the last checkpoint, and one for undeclared fields.
 pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
     for loss in writer.losses.drain() {
         let what = match loss.change {
             ChangeKind::Nulled => "became NULL",
-            ChangeKind::Truncated => "were cut",
+            ChangeKind::Truncated => "cut off",
         };
         emitter.log(
             Level::Warn,
             format_args!(
-                "stream {}: {} values of {} {what} ({}), the first in line {}",
-                writer.name, loss.count, loss.field, loss.reason, loss.first_line
+                "stream {}: {} of {} {what} ({}), the first in line {}",
+                writer.name,
+                count(loss.count, "value"),
+                loss.field,
+                loss.reason,
+                loss.first_line
             ),
         );
     }
@@ -104,9 +118,9 @@ pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
         emitter.log(
             Level::Warn,
             format_args!(
-                "stream {}: {} values of fields that its schema does not declare were left out: {}",
+                "stream {}: {} of fields that its schema does not declare left out: {}",
                 writer.name,
-                undeclared.count,
+                count(undeclared.count, "value"),
                 undeclared.names.join(", ")
             ),
         );

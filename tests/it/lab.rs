@@ -1,11 +1,13 @@
 //! A sandbox in a folder of its own, and the real binary run against it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::{Action, Call, Fault, Options, Sandbox};
 use serde_json::{Value, json};
 
@@ -34,7 +36,9 @@ pub(crate) struct Running {
     stdout: std::thread::JoinHandle<()>,
     stderr: std::thread::JoinHandle<String>,
     /// What is on stdout so far.
-    seen: Arc<Mutex<String>>,
+    seen: Arc<Mutex<Vec<u8>>>,
+    /// Set when nobody shall read stdout any more.
+    deaf: Arc<AtomicBool>,
     files: tempfile::TempDir,
 }
 
@@ -231,13 +235,22 @@ impl Running {
     pub(crate) fn new(mut command: Command, files: tempfile::TempDir) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let seen = Arc::new(Mutex::new(String::new()));
+        let seen = Arc::new(Mutex::new(Vec::new()));
         let (out, text) = (child.stdout.take().unwrap(), Arc::clone(&seen));
+        let deaf = Arc::new(AtomicBool::new(false));
+        let is_deaf = Arc::clone(&deaf);
         let stdout = std::thread::spawn(move || {
-            let (mut from, mut line) = (BufReader::new(out), String::new());
-            while from.read_line(&mut line).unwrap() > 0 {
-                text.lock().unwrap().push_str(&line);
-                line.clear();
+            let (mut from, mut chunk) = (out, [0; 65536]);
+            while !is_deaf.load(Ordering::Acquire) {
+                let mut ready = [PollFd::new(&from, PollFlags::IN)];
+                let soon = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+                if poll(&mut ready, Some(&soon)).unwrap_or(1) == 0 {
+                    continue;
+                }
+                match from.read(&mut chunk).unwrap() {
+                    0 => return,
+                    length => text.lock().unwrap().extend(&chunk[..length]),
+                }
             }
         });
         let mut error = child.stderr.take().unwrap();
@@ -246,7 +259,7 @@ impl Running {
             error.read_to_string(&mut text).unwrap();
             text
         });
-        Self { stdin: child.stdin.take(), child, stdout, stderr, seen, files }
+        Self { stdin: child.stdin.take(), child, stdout, stderr, seen, deaf, files }
     }
 
     /// Writes to standard input. That the binary has ended is seen elsewhere.
@@ -270,8 +283,12 @@ impl Running {
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str, lines: usize, limit: Duration) {
         let begun = std::time::Instant::now();
-        while self.seen.lock().unwrap().lines().filter(|line| line.contains(text)).count() < lines {
-            assert!(begun.elapsed() < limit, "not {lines} times {text}: {}", self.seen.lock().unwrap());
+        loop {
+            let seen = String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned();
+            if seen.split_inclusive('\n').filter(|line| line.contains(text) && line.ends_with('\n')).count() >= lines {
+                return;
+            }
+            assert!(begun.elapsed() < limit, "not {lines} times {text}: {seen}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -286,6 +303,25 @@ impl Running {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(status.unwrap().success());
+    }
+
+    pub(crate) fn signal_if_alive(&self, name: &str) {
+        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).output();
+        drop(kill.unwrap());
+    }
+
+    /// Nobody reads any more.
+    pub(crate) fn close_stdout(&self) {
+        self.deaf.store(true, Ordering::Release);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+
+    /// Waits for the end while standard input stays open.
+    pub(crate) fn wait(mut self) -> Ran {
+        let stdin = self.stdin.take();
+        let ran = self.end();
+        drop(stdin);
+        ran
     }
 
     pub(crate) fn kill(mut self) -> Ran {
@@ -314,7 +350,11 @@ impl Running {
             std::thread::sleep(Duration::from_millis(3));
         };
         self.stdout.join().unwrap();
-        let stdout = std::mem::take(&mut *self.seen.lock().unwrap());
+        let mut stdout = String::from_utf8(std::mem::take(&mut *self.seen.lock().unwrap())).unwrap();
+        if self.deaf.load(Ordering::Acquire) || status.code().is_none() {
+            // Who is killed or not listened to, may be cut off within a line.
+            stdout.truncate(stdout.rfind('\n').map_or(0, |end| end + 1));
+        }
         let messages = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         drop(self.files);
         Ran { code: status.code(), messages, stdout, stderr: self.stderr.join().unwrap(), peak_kib }

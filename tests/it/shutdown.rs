@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sandbox::{Action, Fault};
 use serde_json::json;
 
-use crate::lab::{Lab, Running, catalog, records, state};
+use crate::lab::{Lab, Running, catalog, complete, record, records, state};
 
 /// Enough rows to have parts in flight.
 fn large(stream: &str) -> String {
@@ -113,4 +113,102 @@ fn a_cancel_switches_nothing_and_leaves_nothing_half_visible() {
             );
         }
     }
+}
+
+/// What ends a sync.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    Term,
+    Int,
+    Input,
+    Output,
+    Kill,
+    Cancel,
+}
+
+/// Every kind of end at many moments: no hang, the documented exit codes, nothing half-visible, no state without its
+/// rows, and a next attempt that puts all right.
+#[test]
+fn any_end_at_any_moment() {
+    let ends = [Ends::Term, Ends::Int, Ends::Input, Ends::Output, Ends::Kill, Ends::Cancel];
+    let mut seed = 0x0D15_EA5E_u64;
+    for round in 0..36 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let moment = Duration::from_millis((seed >> 33) % 2500);
+        let (how, governed) = (ends[round % ends.len()], round / ends.len() % 2 == 0);
+        let what = format!("round {round}, {how:?} after {moment:?}, governed {governed}");
+        let lab = Lab::new();
+        let config = json!({ "lakeformation_governed_tables": governed, "commit_interval_minutes": 0.01 });
+        let config = lab.config(config);
+        lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "old"));
+        let mut refresh = catalog(&["a", "b"], "append");
+        for (key, a, b) in [("generation_id", 2, 1), ("minimum_generation_id", 2, 0), ("sync_id", 9, 9)] {
+            (refresh["streams"][0][key], refresh["streams"][1][key]) = (json!(a), json!(b));
+        }
+        let ran = interrupted(lab.spawn(&config, &refresh), how, moment);
+        let all_told = ran.states().iter().any(|state| state["stream"]["stream_descriptor"]["name"] == "a");
+        match (how, ran.code) {
+            (Ends::Term, Some(143 | 0)) | (Ends::Int, Some(130 | 0)) | (Ends::Kill | Ends::Cancel, _) => {}
+            (Ends::Input, Some(0 | 1)) | (Ends::Output, Some(_)) => {}
+            (_, code) => panic!("{what}: exit {code:?}, {}", ran.stdout),
+        }
+        assert_eq!(ran.stderr, "", "{what}");
+        let versions = lab.rows("SELECT version, count(DISTINCT id) n FROM demo.a GROUP BY ALL");
+        let (old, new) = (json!({ "version": "old", "n": 3 }), json!({ "version": "new", "n": 20 }));
+        assert!(versions == [old.clone()] || versions == [new.clone()], "{what}: {versions:?}");
+        assert!(!all_told || versions == [new.clone()], "{what}: a state without its switch");
+        let told = ran.states().iter().filter(|s| s["stream"]["stream_descriptor"]["name"] == "b").count();
+        if told > 0 {
+            let rows = lab.value(&format!("SELECT count(DISTINCT id) FROM demo.b WHERE id < {}", told * 5));
+            assert_eq!(rows, told * 5, "{what}: a state without its rows");
+        }
+        lab.sync(&config, &refresh, &whole_input());
+        let healed = lab.rows("SELECT version, count(DISTINCT id) n FROM demo.a GROUP BY ALL");
+        assert_eq!(healed, [new], "{what}");
+        assert_eq!(lab.value("SELECT count(DISTINCT id) FROM demo.b"), 50, "{what}");
+    }
+}
+
+/// Ten states of an appending stream with five records each, and a refresh.
+fn whole_input() -> String {
+    let pieces: String = (0..10)
+        .map(|piece| {
+            let ids = piece * 5..piece * 5 + 5;
+            records("b", ids, "b") + &state("b", piece) + &records("a", piece * 2..piece * 2 + 2, "new")
+        })
+        .collect();
+    pieces + &state("a", 1) + &complete("a") + &complete("b")
+}
+
+/// Feeds the input piece by piece and ends the sync at a moment.
+fn interrupted(mut running: Running, how: Ends, moment: Duration) -> crate::lab::Ran {
+    let begun = Instant::now();
+    for line in whole_input().split_inclusive('\n') {
+        if begun.elapsed() >= moment {
+            break;
+        }
+        running.feed(line);
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    std::thread::sleep(moment.saturating_sub(begun.elapsed()));
+    let begun = Instant::now();
+    let ran = match how {
+        Ends::Term | Ends::Int => {
+            running.signal_if_alive(if matches!(how, Ends::Term) { "TERM" } else { "INT" });
+            running.wait()
+        }
+        Ends::Input => running.end(),
+        Ends::Output => {
+            running.close_stdout();
+            running.feed(&record("b", 49, "b"));
+            running.wait()
+        }
+        Ends::Kill => running.kill(),
+        Ends::Cancel => {
+            running.close_stdout();
+            running.kill()
+        }
+    };
+    assert!(begun.elapsed() < Duration::from_secs(30), "it hangs: {:?}", begun.elapsed());
+    ran
 }
