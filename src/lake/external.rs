@@ -29,7 +29,9 @@ pub(super) async fn make_ready(
     let patience = Patience::until(watch.ready_by());
     let catalog = Catalog::new(aws, &patience);
     let new_partitions = partitions.iter().any(|values| !table.partitions.contains(values));
-    if !table.ready || new_partitions || table.read_at.elapsed() > FRESH {
+    // What is late was begun when the table was another, perhaps.
+    let late = table.publishing > 0;
+    if !table.ready || new_partitions || late || table.read_at.elapsed() > FRESH {
         let current = Box::pin(ensure(&catalog, &table.plan, table.ready || table.plan.exists)).await?;
         table.ready = true;
         table.read_at = Instant::now();

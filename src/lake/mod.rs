@@ -82,6 +82,8 @@ pub struct Watch {
     /// How long it may take as a whole, new transactions included. What is not published by then is left to the next
     /// commit, so that a stream on a slow line holds up nobody else.
     pub limit: Duration,
+    /// Set when the commit shall come to its end soon: it registers what is published, and leaves the rest.
+    pub hurry: watch::Receiver<bool>,
     /// Set when the process shall end: a commit that has published nothing yet is then not begun.
     pub stop: watch::Receiver<bool>,
     /// Whether somebody still reads our output.
@@ -108,7 +110,7 @@ impl Watch {
 
     /// When this commit goes on with what is published; never, where all tables must move together.
     fn published_by(&self) -> Option<Instant> {
-        (!self.indivisible).then(|| self.begun + self.limit * 3 / 4)
+        (!self.indivisible).then(|| (self.begun + self.limit * 3 / 4).max(Instant::now() + self.limit / 6))
     }
 
     /// When registration and switches must be done, counted from now where publishing has taken all the time.
@@ -163,6 +165,8 @@ struct Work<'t> {
     claims: Vec<Claim>,
     switch: bool,
     error: Option<anyhow::Error>,
+    /// It is not proven that the table shows the folder its objects go to.
+    astray: bool,
     leftovers: Vec<Location>,
 }
 
@@ -196,18 +200,23 @@ impl Lake {
         let mut outcome = Outcome::default();
         let mut work = share_out(&mut self.tables, checkpoint);
         let mut stop = watch.stop.clone();
-        // Nothing is published yet: a stop ends the work here, and every object is handed back.
+        let begins = work.iter().any(|w| w.switch || !w.batches.is_empty());
+        // Nothing is published yet: a stop ends the work here, and every object is handed back. What earlier commits
+        // have begun to publish is registered all the same.
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => {}
+            _ = stop.wait_for(|stop| *stop), if begins => {}
             () = make_ready(&self.aws, &mut work, watch) => {}
         }
-        let blocked = watch.is_stopped() || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
+        let blocked = (begins && watch.is_stopped()) || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
         if blocked {
             outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
         } else {
             self.publishing.begin(&mut work, watch, &mut outcome);
-            self.publishing.collect(&mut work, watch.published_by(), &mut outcome).await;
+            self.publishing.collect(&mut work, watch, &mut outcome).await;
+            if watch.indivisible && work.iter().any(|w| w.table.publishing > 0) {
+                work.iter_mut().for_each(|work| work.fail(follows()));
+            }
             let deadline = watch.registered_by();
             if work.iter().any(|w| w.switch) {
                 watch.published.store(true, Ordering::Release);
@@ -233,6 +242,11 @@ impl Lake {
     #[must_use]
     pub fn is_publishing(&self) -> bool {
         self.tables.iter().any(|table| table.publishing > 0)
+    }
+
+    /// Waits until one more of those is done, for ever if there is none.
+    pub async fn one_more(&mut self) {
+        self.publishing.one_more().await;
     }
 
     /// Gives up what is still being published and undoes it as far as it goes.
@@ -283,6 +297,7 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
                 claims: Vec::new(),
                 switch,
                 error: None,
+                astray: false,
                 leftovers: Vec::new(),
             });
         }
@@ -292,7 +307,8 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
 
 /// Columns and partitions of plain tables come before the objects that need them.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
-    let appending = work.iter_mut().filter(|w| !w.is_governed() && w.appends() && !w.batches.is_empty());
+    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.publishing > 0;
+    let appending = work.iter_mut().filter(|w| !w.is_governed() && w.appends()).filter(concerned);
     stream::iter(appending.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
             let partitions: HashSet<Vec<String>> =
@@ -300,6 +316,7 @@ async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
             if let Err(error) =
                 Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch)).await
             {
+                work.astray = true;
                 work.fail(error);
             }
         })
@@ -360,8 +377,8 @@ async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadli
 fn settle(work: &mut Work<'_>, outcome: &mut Outcome) {
     let committed = Committed(());
     if work.appends() {
-        // A plain table shows what is published, whatever happened to the table's other objects.
-        if work.error.is_none() || !work.is_governed() {
+        // A plain table shows what is published in its place, whatever happened to the table's other objects.
+        if work.error.is_none() || !(work.is_governed() || work.astray) {
             outcome.receipts.extend(work.claims.drain(..).map(|claim| claim.settle(&committed)));
         }
     } else if work.switch && work.error.is_none() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::{Batch, Outcome, Staged, Watch, Work};
@@ -18,6 +18,8 @@ use crate::claim::{Claim, StreamIndex};
 /// Objects published at one time: of all streams, and of one, so that a stream in trouble leaves room for the others.
 const CONCURRENT_OBJECTS: usize = 32;
 const CONCURRENT_OBJECTS_OF_A_STREAM: usize = 8;
+/// How long a commit that shall end soon still waits for objects.
+const HURRIED: Duration = Duration::from_secs(4);
 /// How long undoing may take.
 const ABANDON_LIMIT: Duration = Duration::from_secs(5);
 
@@ -25,9 +27,18 @@ const ABANDON_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Publishing {
     tasks: JoinSet<Publication>,
+    /// Done since the last commit.
+    done: Vec<Result<Publication, JoinError>>,
     permits: Arc<Semaphore>,
     permits_of_streams: Vec<Arc<Semaphore>>,
     abandoned: watch::Sender<bool>,
+}
+
+async fn until_then(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What became of an object.
@@ -43,6 +54,7 @@ impl Publishing {
         let of_a_stream = || Arc::new(Semaphore::new(CONCURRENT_OBJECTS_OF_A_STREAM));
         Self {
             tasks: JoinSet::new(),
+            done: Vec::new(),
             permits: Arc::new(Semaphore::new(CONCURRENT_OBJECTS)),
             permits_of_streams: (0..streams).map(|_| of_a_stream()).collect(),
             abandoned: watch::channel(false).0,
@@ -53,6 +65,8 @@ impl Publishing {
     /// visible at once. Objects of tables that are in trouble are handed back.
     pub(super) fn begin(&mut self, work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
         for work in work {
+            // What is late may be visible already.
+            watch.published.fetch_or(work.table.publishing > 0, Ordering::AcqRel);
             for batch in std::mem::take(&mut work.batches) {
                 if work.error.is_some() {
                     outcome.unpublished.push(batch.object);
@@ -78,10 +92,37 @@ impl Publishing {
         });
     }
 
+    /// Waits until one more object is done; for ever, if none is on its way. Nothing is lost if it is not waited for.
+    pub(super) async fn one_more(&mut self) {
+        match self.tasks.join_next().await {
+            Some(joined) => self.done.push(joined),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Takes what is published, until all is or the time is over. A table that is not whole yet is not switched.
-    pub(super) async fn collect(&mut self, work: &mut [Work<'_>], until: Option<Instant>, outcome: &mut Outcome) {
+    pub(super) async fn collect(&mut self, work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
         let places: HashMap<StreamIndex, usize> = work.iter().enumerate().map(|(i, w)| (w.index, i)).collect();
-        while let Some(joined) = self.next(until).await {
+        let mut until = watch.published_by();
+        let mut hurry = watch.hurry.clone();
+        let mut hurried = false;
+        loop {
+            let joined = match self.done.pop() {
+                Some(joined) => joined,
+                None => tokio::select! {
+                    biased;
+                    joined = self.tasks.join_next() => match joined {
+                        Some(joined) => joined,
+                        None => break,
+                    },
+                    _ = hurry.wait_for(|hurry| *hurry), if !hurried => {
+                        hurried = true;
+                        until = Some(until.unwrap_or_else(Instant::now).min(Instant::now() + HURRIED));
+                        continue;
+                    }
+                    () = until_then(until) => break,
+                },
+            };
             match joined.context("an object was not published") {
                 Ok(Publication { stream, result, claim }) => {
                     let work = &mut work[places[&stream]];
@@ -101,14 +142,6 @@ impl Publishing {
             work.table.area_objects.append(&mut work.staged);
             work.table.area_claims.append(&mut work.claims);
             work.switch &= work.table.publishing == 0;
-        }
-    }
-
-    /// The next object that is done; none when there is none left, or none in time.
-    async fn next(&mut self, until: Option<Instant>) -> Option<Result<Publication, tokio::task::JoinError>> {
-        match until {
-            None => self.tasks.join_next().await,
-            Some(until) => tokio::time::timeout_at(until, self.tasks.join_next()).await.unwrap_or(None),
         }
     }
 

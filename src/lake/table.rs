@@ -180,6 +180,16 @@ pub(crate) fn plan(
         None => new_location(config, stream, &name),
     };
     let mode = mode(stream, &name, existing, shown, kind, &location, token)?;
+    if let (Mode::Replace { generation: Some(ours), .. }, Some(theirs), false) =
+        (&mode, shown.generation, shown.recorded)
+        && theirs > *ours
+    {
+        warnings.push(format!(
+            "{name} holds rows of generation {theirs}, which is later than this sync's {ours}, but its parameter {} is \
+             gone: the table is replaced",
+            parameter::GENERATION
+        ));
+    }
     let mut plan = Plan {
         stream: stream.stream.clone(),
         kind,

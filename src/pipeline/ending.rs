@@ -24,6 +24,9 @@ impl Sync {
     /// The end of the input: the last checkpoint, with the switches of what is complete.
     pub(super) async fn finish(&mut self) -> anyhow::Result<End> {
         self.sweeping.rest();
+        if !completion::is_assured(&self.facts) {
+            self.hurry();
+        }
         if !self.wait_for_commit().await? {
             return Ok(End::Stopped);
         }
@@ -42,7 +45,7 @@ impl Sync {
         // A slow line may need more than one commit.
         while self.lake.as_ref().is_some_and(Lake::is_publishing) {
             let complete = completion::at_end(&self.facts, self.last_is_global).complete;
-            self.begin_checkpoint(Reason::EndOfInput, complete)?;
+            self.begin_commit(Reason::Late, Vec::new(), complete)?;
             if !self.wait_for_commit().await? {
                 return Ok(End::Stopped);
             }
@@ -84,6 +87,9 @@ impl Sync {
                 _ = stop.wait_for(|stop| *stop) => None,
                 done = join(in_flight) => Some(done),
                 () = tokio::time::sleep(LISTEN_EVERY) => {
+                    if self.emitter.is_closed() {
+                        return Ok(false);
+                    }
                     self.progress.report(&self.emitter, &self.writers);
                     continue;
                 }
@@ -96,21 +102,57 @@ impl Sync {
         Ok(true)
     }
 
-    /// After a fatal error: the commit in flight ends and its states go; the rest is undone.
+    /// The commit in flight shall end soon.
+    fn hurry(&self) {
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.hurry.send_replace(true);
+        }
+    }
+
+    /// After a fatal error: the commit in flight ends and its states go, also of what was late for it; the rest is
+    /// undone.
     pub(super) async fn give_up(&mut self) {
+        self.hurry();
+        self.last_commit().await;
+        if self.begin_last() {
+            self.last_commit().await;
+        }
+        self.abort().await;
+    }
+
+    async fn last_commit(&mut self) {
         if self.in_flight.is_some()
-            && let Ok((lake, outcome)) = join(&mut self.in_flight).await
-            && let Err(error) = self.settle((lake, outcome))
+            && let Ok(done) = join(&mut self.in_flight).await
+            && let Err(error) = self.settle(done)
         {
             // The first error is the cause; this one only came later.
             self.emitter.log(Level::Warn, format_args!("the last checkpoint failed too: {error:#}"));
         }
-        self.abort().await;
+    }
+
+    /// Begins a hurried commit of what was late for the one before; says whether there is any.
+    fn begin_last(&mut self) -> bool {
+        let late = self.in_flight.is_none() && self.lake.as_ref().is_some_and(Lake::is_publishing);
+        let begun = late && self.begin_commit(Reason::Late, Vec::new(), Vec::new()).is_ok();
+        self.hurry();
+        begun
     }
 
     /// Told to end: a commit that has begun to publish gets a little time, anything else is undone at once.
     pub(super) async fn stop(&mut self) {
         let begun = Instant::now();
+        self.hurry();
+        self.await_commit(begun).await;
+        if !self.emitter.is_closed() && self.begin_last() {
+            self.await_commit(begun).await;
+        }
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.task.abort();
+        }
+        self.abort().await;
+    }
+
+    async fn await_commit(&mut self, begun: Instant) {
         while let Some(in_flight) = &self.in_flight {
             let published = in_flight.published.load(Ordering::Acquire);
             let grace = match (published, self.emitter.is_closed()) {
@@ -129,10 +171,6 @@ impl Sync {
                 self.emitter.log(Level::Warn, format_args!("the last checkpoint failed: {error:#}"));
             }
         }
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.task.abort();
-        }
-        self.abort().await;
     }
 
     pub(super) async fn abort(&mut self) {

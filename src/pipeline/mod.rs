@@ -24,7 +24,7 @@ use crate::budget::Budget;
 use crate::claim::StreamIndex;
 use crate::config::Config;
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
-use crate::lake::{Checkpoint, Identity, Lake, Outcome, Watch};
+use crate::lake::{Batch, Checkpoint, Identity, Lake, Outcome, Watch};
 use crate::protocol::{Catalog, Chunk, Emitter, Level, Lines, Message, ReleaseKey, StateScope, StreamStatus, parse};
 use crate::stage::{Sealed, Stage};
 
@@ -40,6 +40,8 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(120);
 const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(45);
 /// COMPLETEs that arrive within this time are one checkpoint.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
+/// Objects that were late for their commit and are done within this time are one commit.
+const LATE_PAUSE: Duration = Duration::from_secs(2);
 /// How often the platform's end of stdout is looked at.
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,7 @@ enum Reason {
     Interval,
     Complete,
     Memory,
+    Late,
     EndOfInput,
 }
 
@@ -95,6 +98,7 @@ impl Reason {
             Self::Interval => "the commit interval is over",
             Self::Complete => "streams are complete",
             Self::Memory => "memory is needed",
+            Self::Late => "more objects of an earlier one are in S3",
             Self::EndOfInput => "the input has ended",
         }
     }
@@ -182,6 +186,8 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         commit_interval: config.commit_interval,
         target_file_bytes: config.target_file_bytes,
         checkpoint_soon: None,
+        late_due: None,
+        starved_since: None,
         failure: None,
         unpublished: Vec::new(),
         stop,
@@ -194,6 +200,7 @@ type Router = HashMap<String, HashMap<String, StreamIndex>>;
 
 struct InFlight {
     task: JoinHandle<(Lake, Outcome)>,
+    hurry: watch::Sender<bool>,
     published: Arc<AtomicBool>,
     begun: Instant,
 }
@@ -219,6 +226,10 @@ struct Sync {
     commit_interval: Duration,
     target_file_bytes: u64,
     checkpoint_soon: Option<(Instant, Reason)>,
+    /// When to commit objects that were late for an earlier commit.
+    late_due: Option<Instant>,
+    /// Since when no input could be taken in for want of memory.
+    starved_since: Option<Instant>,
     /// An error met where none can be returned; the loop ends with it.
     failure: Option<anyhow::Error>,
     /// What a commit has handed back, to be undone.
@@ -233,6 +244,7 @@ enum Event {
     Committed(anyhow::Result<(Lake, Outcome)>),
     Tick,
     Freed,
+    Late,
     Input(Option<anyhow::Result<Chunk>>),
 }
 
@@ -263,6 +275,9 @@ impl Sync {
                 }
                 Event::Committed(done) => self.settle(done?)?,
                 Event::Freed => {}
+                Event::Late => {
+                    self.late_due.get_or_insert_with(|| Instant::now() + LATE_PAUSE);
+                }
                 Event::Tick => {
                     self.next_listen = Instant::now() + LISTEN_EVERY;
                     if self.emitter.is_closed() {
@@ -291,7 +306,7 @@ impl Sync {
     async fn next_event(&mut self, lines: &mut Lines) -> Event {
         let may_read = self.make_room();
         let due = self.due();
-        let Self { stop, stage, in_flight, budget, .. } = self;
+        let Self { stop, stage, in_flight, budget, lake, .. } = self;
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => Event::Stop,
@@ -299,12 +314,14 @@ impl Sync {
             done = join(in_flight), if in_flight.is_some() => Event::Committed(done),
             () = tokio::time::sleep_until(due) => Event::Tick,
             () = budget.freed(), if !may_read => Event::Freed,
+            () = one_more(lake), if lake.as_ref().is_some_and(Lake::is_publishing) => Event::Late,
             chunk = lines.next(), if may_read => Event::Input(chunk),
         }
     }
 
     fn due(&self) -> Instant {
         let soon = self.checkpoint_soon.map_or(self.next_commit, |(at, _)| at.min(self.next_commit));
+        let soon = self.late_due.map_or(soon, |at| at.min(soon));
         if self.in_flight.is_some() { self.next_listen } else { soon.min(self.next_listen) }
     }
 
@@ -404,8 +421,14 @@ impl Sync {
         let now = Instant::now();
         let soon = self.checkpoint_soon.filter(|(at, _)| *at <= now).map(|(_, reason)| reason);
         let interval = (self.next_commit <= now).then_some(Reason::Interval);
-        let Some(reason) = soon.or(interval) else { return Ok(()) };
-        self.begin_checkpoint(reason, completion::so_far(&self.facts))
+        if let Some(reason) = soon.or(interval) {
+            return self.begin_checkpoint(reason, completion::so_far(&self.facts));
+        }
+        if self.late_due.is_some_and(|at| at <= now) {
+            // Nothing is sealed for it: the open objects go on growing.
+            return self.begin_commit(Reason::Late, Vec::new(), completion::so_far(&self.facts));
+        }
+        Ok(())
     }
 
     /// Seals every batch and hands everything since the last checkpoint to the lake.
@@ -417,6 +440,16 @@ impl Sync {
             progress::report_losses(&self.emitter, writer);
         }
         let batches: Vec<_> = self.writers.iter_mut().flat_map(|writer| writer.sealed.drain(..)).collect();
+        self.begin_commit(reason, batches, complete)
+    }
+
+    fn begin_commit(
+        &mut self,
+        reason: Reason,
+        batches: Vec<Batch>,
+        complete: Vec<crate::claim::CompleteStream>,
+    ) -> anyhow::Result<()> {
+        (self.late_due, self.starved_since) = (None, None);
         let publishing = self.lake.as_ref().is_some_and(Lake::is_publishing);
         if batches.is_empty() && complete.is_empty() && !publishing {
             return self.release();
@@ -434,12 +467,14 @@ impl Sync {
             ),
         );
         let published = Arc::new(AtomicBool::new(false));
+        let (hurry, hurried) = watch::channel(false);
         let emitter = self.emitter.clone();
         let doubtful_end = reason == Reason::EndOfInput && !completion::is_assured(&self.facts);
         let terms = Watch {
             begun: Instant::now(),
             limit: if doubtful_end { LAST_COMMIT_LIMIT } else { COMMIT_LIMIT },
             stop: self.stop.clone(),
+            hurry: hurried,
             heard: Arc::new(move || !emitter.is_closed()),
             published: Arc::clone(&published),
             indivisible: self.ledger.is_global(),
@@ -449,7 +484,7 @@ impl Sync {
             let outcome = Box::pin(lake.commit(checkpoint, &terms)).await;
             (lake, outcome)
         });
-        self.in_flight = Some(InFlight { task, published, begun: Instant::now() });
+        self.in_flight = Some(InFlight { task, hurry, published, begun: Instant::now() });
         Ok(())
     }
 
@@ -513,6 +548,13 @@ impl Sync {
             Some(writer) => AtStream::wrap(writer.name.clone(), error),
             None => error,
         })
+    }
+}
+
+async fn one_more(lake: &mut Option<Lake>) {
+    match lake {
+        Some(lake) => lake.one_more().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,12 @@
 //! Making room in memory: seal the largest batches and send them, so that sealing always makes progress.
 
+use std::time::Duration;
+
 use super::{Instant, Reason, Sync};
 use crate::lake::Lake;
+
+/// How long the input may wait for memory before a checkpoint is tried.
+const STARVED: Duration = Duration::from_secs(10);
 
 impl Sync {
     /// Whether more input may be read. At the limit the largest batches are sealed and sent until a quarter of the
@@ -9,7 +14,13 @@ impl Sync {
     /// admitted, however large it is.
     pub(super) fn make_room(&mut self) -> bool {
         if self.budget.has_room() {
+            self.starved_since = None;
             return true;
+        }
+        // One stream's bytes that do not get through must not keep the others' states.
+        let starved = self.starved_since.get_or_insert_with(Instant::now).elapsed() >= STARVED;
+        if starved && self.in_flight.is_none() && self.ledger.held() > 0 {
+            self.checkpoint_by(Instant::now(), Reason::Memory);
         }
         let enough = self.budget.limit() / 4;
         if self.stage.in_flight() < enough {
@@ -18,9 +29,8 @@ impl Sync {
         if self.stage.in_flight() > 0 || self.in_flight.is_some() {
             return false;
         }
-        // What a slow line has not taken yet is taken by the next commit.
+        // What a slow line has not taken yet frees its memory when it has.
         if self.lake.as_ref().is_some_and(Lake::is_publishing) {
-            self.checkpoint_by(Instant::now(), Reason::Memory);
             return false;
         }
         // Nothing is on its way: what is held are states, or objects that only a commit can end.

@@ -120,8 +120,13 @@ async fn send_part(
     // Creating twice leaves an empty upload behind, which is invisible and cleaned up later.
     let patience = Patience::standard();
     let id = id.get_or_try_init(|| patience.run(Doubt::Repeat, || shared.create_upload(name, token))).await?;
-    let _permit = shared.permits.acquire().await;
-    patience.run(Doubt::Repeat, || shared.upload_part(name, id, number, body.clone())).await
+    patience
+        .run(Doubt::Repeat, || async {
+            // Not kept during pauses, which others may use.
+            let _permit = shared.permits.acquire().await;
+            shared.upload_part(name, id, number, body.clone()).await
+        })
+        .await
 }
 
 /// An object that is whole: every byte is in S3 or on its way, or waits here for its one `PutObject`.
@@ -223,8 +228,11 @@ impl Sealed {
 
     async fn put(&self, bytes: Bytes, patience: &Patience) -> anyhow::Result<String> {
         let Upload { stage, name, token, bytes: size, .. } = &self.upload;
-        let _permit = stage.shared.permits.acquire().await;
-        self.settle(patience, *size, || stage.shared.put(name, token, bytes.clone())).await
+        let put = || async {
+            let _permit = stage.shared.permits.acquire().await;
+            stage.shared.put(name, token, bytes.clone()).await
+        };
+        self.settle(patience, *size, put).await
     }
 
     async fn complete(&mut self, patience: &Patience) -> anyhow::Result<String> {

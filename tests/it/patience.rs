@@ -144,3 +144,72 @@ fn a_fatal_error_finishes_the_commit_in_flight_and_aborts_uploads() {
         assert_eq!(lab.objects().len(), 1);
     }
 }
+
+/// What was late for its commit is committed as soon as it is in S3, not an interval later; also when a bad line or a
+/// signal ends the sync before that, and never where the table has gone elsewhere meanwhile.
+#[test]
+fn late_objects_are_committed_when_they_are_there() {
+    let rounds = [(false, "input"), (true, "input"), (false, "line"), (true, "line"), (false, "TERM"), (false, "move")];
+    std::thread::scope(|scope| {
+        for (governed, ends) in rounds {
+            scope.spawn(move || late_objects(governed, ends));
+        }
+    });
+}
+
+fn late_objects(governed: bool, ends: &str) {
+    let what = format!("{ends}, governed {governed}");
+    let lab = Lab::new();
+    lab.sync(
+        &lab.config(json!({ "lakeformation_governed_tables": governed })),
+        &catalog(&["slow"], "append"),
+        &record("slow", 0, "x"),
+    );
+    lab.sandbox().faults().add(always("s3:PutObject", Some("demo/slow/"), Action::Hold));
+    // Checkpoints come with a COMPLETE, not by the interval.
+    let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+    let mut streams = catalog(&["slow", "quick"], "append");
+    for (key, value) in [("generation_id", 1), ("minimum_generation_id", 0), ("sync_id", 1)] {
+        streams["streams"][1][key] = json!(value);
+    }
+    let mut running = lab.spawn(&config, &streams);
+    running.feed(&(record("slow", 1, "x") + &state("slow", 1) + &record("quick", 1, "x") + &state("quick", 2)));
+    running.feed(&complete("quick"));
+    running.wait_for_states(1, Duration::from_secs(120));
+    if ends == "move" {
+        let mut table = lab.table("slow");
+        table["StorageDescriptor"]["Location"] = json!("s3://lake/elsewhere/");
+        let kept = ["Name", "Parameters", "StorageDescriptor", "TableType"];
+        table.as_object_mut().unwrap().retain(|key, _| kept.contains(&key.as_str()));
+        lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": table }));
+    }
+    lab.sandbox().faults().clear();
+    lab.sandbox().faults().release();
+    let ran = match ends {
+        "line" => {
+            running.feed("no message\n");
+            running.end()
+        }
+        "TERM" => {
+            // The held call ends in vain, since its connection is gone; the next attempt does it.
+            std::thread::sleep(Duration::from_secs(3));
+            running.signal("TERM");
+            running.wait()
+        }
+        "move" => running.end(),
+        _ => {
+            running.wait_for_states(2, Duration::from_secs(60));
+            running.end()
+        }
+    };
+    let code = match ends {
+        "input" => 0,
+        "TERM" => 143,
+        _ => 1,
+    };
+    let told: &[i64] = if ends == "move" { &[2] } else { &[2, 1] };
+    assert_eq!((ran.code, ran.state_ids().as_slice()), (Some(code), told), "{what}: {}", ran.stdout);
+    if ends != "move" {
+        assert_eq!(lab.value("SELECT count(*) FROM demo.slow"), 2, "{what}");
+    }
+}
