@@ -10,9 +10,8 @@ use arrow_array::{Array, ArrayRef};
 use bytes::Bytes;
 
 use super::json;
-use super::layout::JsonTimestamps;
 use super::*;
-use crate::config::ParquetCodec;
+use crate::config::{JsonTimestamps, ParquetCodec};
 use crate::schema::coerce::{Instant, write_decimal};
 use crate::schema::text::{self, Elements, Members};
 use crate::schema::{DataType, Field};
@@ -23,6 +22,7 @@ pub(super) const PARQUET: FileFormat = FileFormat::Parquet(ParquetCodec::Snappy)
 pub(super) fn options(columns: Vec<Field>, file_format: FileFormat) -> LayoutOptions {
     LayoutOptions {
         columns,
+        whole_record: false,
         file_format,
         metadata: None,
         timestamps: TimestampStyle::default(),

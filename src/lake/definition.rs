@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use aws_sdk_glue::types::{Column, Partition, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
-use super::glue;
 use super::table::{Kind, Location, Plan, hive_type, parameter};
+use super::{glue, timestamps};
 use crate::config::{FileFormat, ParquetCodec};
 use crate::failure::Failure;
-use crate::schema::Field;
+use crate::schema::{Field, names};
 
 const TEXT_INPUT: &str = "org.apache.hadoop.mapred.TextInputFormat";
 const TEXT_OUTPUT: &str = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat";
@@ -73,7 +73,7 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
         // A governed table's location cannot change, not even in its spelling.
         storage.location = old.and_then(StorageDescriptor::location).map(str::to_owned).or(storage.location);
     }
-    keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default());
+    keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default(), plan);
     if let Some(old) = old
         && file_format(table).map(family) == Some(family(plan.file_format))
     {
@@ -91,11 +91,19 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
     Ok(input)
 }
 
-fn keep_comments(storage: &mut StorageDescriptor, old: &[Column]) {
+fn keep_comments(storage: &mut StorageDescriptor, old: &[Column], plan: &Plan) {
+    // What was the original name of this column may by now be another column's.
+    let elsewhere = |comment: &str, name: &str| plan.columns.iter().any(|f| f.source == comment && f.name != name);
     for column in storage.columns.iter_mut().flatten() {
         if let Some(before) = old.iter().find(|before| before.name.eq_ignore_ascii_case(&column.name)) {
-            column.comment = before.comment.clone().or(column.comment.take());
-            column.parameters = before.parameters.clone().or(column.parameters.take());
+            let theirs = before.comment.clone().filter(|comment| !elsewhere(comment, &column.name));
+            column.comment = theirs.or(column.comment.take());
+            let ours = column.parameters.take();
+            column.parameters = before.parameters.clone().or(ours.clone());
+            if let Some(kept) = &mut column.parameters {
+                kept.remove(parameter::FIELD);
+                kept.extend(ours.unwrap_or_default());
+            }
         }
     }
 }
@@ -173,11 +181,7 @@ fn own_parameters(plan: &Plan, parameters: &mut HashMap<String, String>) {
         parameters.entry("EXTERNAL".to_owned()).or_insert_with(|| "TRUE".to_owned());
     }
     parameters.insert(parameter::STREAM.to_owned(), plan.stream.to_string());
-    if family(plan.file_format) {
-        parameters.remove(parameter::JSON_TIMESTAMPS);
-    } else {
-        parameters.insert(parameter::JSON_TIMESTAMPS.to_owned(), "sql".to_owned());
-    }
+    timestamps::remember(plan.timestamps, plan.file_format, parameters);
 }
 
 fn format_parameters(format: FileFormat, parameters: &mut HashMap<String, String>) {
@@ -202,7 +206,11 @@ fn column(field: &Field) -> anyhow::Result<Column> {
     let mut column = Column::builder().name(&field.name).r#type(hive_type(&field.data_type));
     if field.source != field.name {
         // Glue shows it beside the column; it is the only trace of the name in the source.
-        column = column.comment(printable(&field.source));
+        let comment = printable(&field.source);
+        if comment != field.source {
+            column = column.parameters(parameter::FIELD, &field.source);
+        }
+        column = column.comment(comment);
     }
     column.build().map_err(odd)
 }
@@ -219,6 +227,17 @@ fn partition_keys(plan: &Plan) -> anyhow::Result<Vec<Column>> {
 
 fn odd(error: impl std::fmt::Display) -> anyhow::Error {
     Failure::system(error.to_string())
+}
+
+/// The columns of fields whose original names the table tells, in the comments that we gave them.
+pub(super) fn original_names(table: &Table) -> HashMap<String, String> {
+    let columns = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
+    let original = |column: &Column| column.parameters()?.get(parameter::FIELD).cloned();
+    let named = columns.iter().filter_map(|column| Some((original(column).or(column.comment.clone())?, column.name())));
+    named
+        .filter(|(original, name)| names::stands_for(name, original))
+        .map(|(original, name)| (original, name.to_owned()))
+        .collect()
 }
 
 /// Names and Glue types of a table's columns.

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use aws_sdk_glue::types::Table;
 
 use super::area::Area;
-use super::definition;
 use super::generation::Shown;
 use super::glue::{self, TableName};
+use super::{definition, timestamps};
 use crate::config::{Config, FileFormat, Partitioning, TableFormat};
+use crate::encode::TimestampStyle;
 use crate::failure::{Failure, StreamName};
 use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::{DatePart, PartitionBy};
@@ -27,8 +28,12 @@ pub(super) mod parameter {
     pub(in crate::lake) const PREVIOUS_SYNC: &str = "airbyte.previous_sync_id";
     /// The stream's name as the source spells it.
     pub(in crate::lake) const STREAM: &str = "airbyte.stream";
-    /// How timestamps are written in JSON Lines: `sql`; without it the table is the incumbent's: epoch milliseconds.
+    /// How timestamps are written in JSON Lines: `sql`, `iso_8601` or `epoch_millis`.
     pub(in crate::lake) const JSON_TIMESTAMPS: &str = "airbyte.json_timestamps";
+    /// How timestamps are written in Parquet: `millis`, `micros` or `int96`.
+    pub(in crate::lake) const PARQUET_TIMESTAMPS: &str = "airbyte.parquet_timestamps";
+    /// On a column: the field's own name, where the column's comment cannot hold it.
+    pub(in crate::lake) const FIELD: &str = "airbyte.field";
     /// A switch of a partitioned table that has begun.
     pub(in crate::lake) const SWITCHING: &str = "airbyte.switching";
 }
@@ -99,14 +104,15 @@ pub(crate) struct Plan {
     pub(crate) location: Location,
     /// The stream's columns that are written, in the table's types.
     pub(crate) columns: Vec<Field>,
+    /// Whether the one column holds records whole, since the stream declares no fields.
+    pub(crate) whole_record: bool,
     /// The metadata columns; empty where they are off.
     pub(crate) metadata: Vec<Field>,
     /// Columns that the table lacks.
     pub(crate) added: Vec<Field>,
     pub(crate) partition_by: Option<PartitionBy>,
     pub(crate) file_format: FileFormat,
-    /// Whether JSON Lines carry timestamps as epoch milliseconds, as the incumbent's objects do.
-    pub(crate) json_epoch_millis: bool,
+    pub(crate) timestamps: TimestampStyle,
     pub(crate) exists: bool,
     /// The generation the table showed when the sync began.
     pub(crate) shown: Shown,
@@ -172,9 +178,7 @@ pub(crate) fn plan(
     let kind = kind(config, &name, existing, &mut warnings)?;
     let metadata_columns = config.metadata_columns.unwrap_or(false);
     let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
-    let fields = schema::columns(&stream.json_schema, &options);
     let metadata = if metadata_columns { schema::metadata_columns() } else { Vec::new() };
-    let partition_by = partitioning(config, stream, &fields, &mut warnings);
     let location = match existing {
         Some(table) => location_of(&name, table)?,
         None => new_location(config, stream, &name),
@@ -190,16 +194,29 @@ pub(crate) fn plan(
             parameter::GENERATION
         ));
     }
+    // A table that is replaced takes names as it takes types: as the stream has them now.
+    let known = existing.filter(|_| mode == Mode::Append).map(definition::original_names).unwrap_or_default();
+    let mut fields = schema::columns_of_table(&stream.json_schema, &options, &known);
+    let whole_record = fields.is_empty();
+    if whole_record {
+        fields.push(schema::whole_record_column());
+        warnings.push(format!(
+            "stream {} declares no fields, so its records are stored whole, as JSON text in the column {}",
+            stream.stream, fields[0].name
+        ));
+    }
+    let partition_by = partitioning(config, stream, &fields, &mut warnings);
     let mut plan = Plan {
         stream: stream.stream.clone(),
         kind,
         location,
         columns: fields,
+        whole_record,
         metadata,
         added: Vec::new(),
         partition_by,
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
-        json_epoch_millis: false,
+        timestamps: timestamps::of_new(config),
         exists: existing.is_some(),
         shown,
         sync_id: stream.sync_id,
@@ -256,7 +273,7 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
         }
         return Ok(());
     }
-    plan.json_epoch_millis = glue::parameter(table, parameter::JSON_TIMESTAMPS).is_none();
+    plan.timestamps = timestamps::of_existing(config, &name, table, plan.file_format, &mut plan.warnings)?;
     let own = plan.columns.len();
     let wanted: Vec<Field> = plan.all_columns().cloned().collect();
     let merged = schema::merge::merge(&definition::columns(table), &wanted).map_err(|error| {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::writer::Writer;
 use crate::aws::Aws;
 use crate::budget::Budget;
+use crate::encode::Loss;
 use crate::protocol::{Emitter, Level};
 use crate::schema::coerce::ChangeKind;
 use crate::stage::Stage;
@@ -95,34 +96,48 @@ pub(super) fn count(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
+/// How many fates of a column's values one warning tells; a struct may have hundreds of members.
+const MAX_FATES: usize = 10;
+
 /// One warning for each column that lost values since the last checkpoint, and one for undeclared fields.
 pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
-    for loss in writer.losses.drain() {
-        let what = match loss.change {
-            ChangeKind::Nulled => "became NULL",
-            ChangeKind::Truncated => "cut off",
-        };
+    let losses = writer.losses.drain();
+    for column in losses.chunk_by(|a, b| a.column == b.column) {
+        let first_line = column.iter().map(|loss| loss.first_line).min().unwrap_or(0);
         emitter.log(
             Level::Warn,
-            format_args!(
-                "stream {}: {} of {} {what} ({}), the first in line {}",
-                writer.name,
-                count(loss.count, "value"),
-                loss.field,
-                loss.reason,
-                loss.first_line
-            ),
+            format_args!("stream {}: {}, the first in line {first_line}", writer.name, fates(column)),
         );
     }
     if let Some(undeclared) = writer.losses.drain_undeclared() {
+        let names = undeclared.names.join(", ");
         emitter.log(
             Level::Warn,
             format_args!(
-                "stream {}: {} of fields that its schema does not declare left out: {}",
+                "stream {}: {} of fields that its schema does not declare left out{}{names}",
                 writer.name,
                 count(undeclared.count, "value"),
-                undeclared.names.join(", ")
+                if names.is_empty() { "" } else { ": " },
             ),
         );
     }
+}
+
+/// What happened to the values of one column.
+fn fates(column: &[Loss]) -> String {
+    let what = |loss: &Loss| match loss.change {
+        ChangeKind::Nulled => "became NULL",
+        ChangeKind::Truncated => "cut off",
+    };
+    if let [loss] = column {
+        return format!("{} of {} {} ({})", count(loss.count, "value"), loss.field, what(loss), loss.reason);
+    }
+    let one = |loss: &Loss| format!("{} of {} {} ({})", loss.count, loss.field, what(loss), loss.reason);
+    let mut fates: Vec<String> = column.iter().take(MAX_FATES).map(one).collect();
+    if column.len() > MAX_FATES {
+        fates.push(format!("and {} more", column.len() - MAX_FATES));
+    }
+    let values = count(column.iter().map(|loss| loss.count).sum(), "value");
+    let name = column.first().map_or("", |loss| &loss.column);
+    format!("{values} of {name} could not be stored as sent: {}", fates.join(", "))
 }
