@@ -6,10 +6,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::settings::Settings;
-use super::{Config, Credentials, DefaultTag, FileFormat, ParquetCodec, Partitioning, TableFormat};
+use super::{
+    CalendarPart, Config, Credentials, DefaultTag, FileFormat, ParquetCodec, PartitionField, Partitioning, TableFormat,
+};
 use crate::failure::Failure;
 
 const MIB: u64 = 1024 * 1024;
+/// Each has a folder in the objects' keys, of which S3 takes 1,024 bytes.
+const MOST_PARTITION_FIELDS: usize = 4;
 
 /// A configuration that was accepted.
 pub struct Loaded {
@@ -73,6 +77,8 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         table_format_explicit,
         file_format: file_format(&mut settings, &mut warnings)?,
         partitioning: partitioning(&mut settings)?,
+        partition_fields: partition_fields(&mut settings)?,
+        kms_key_id: settings.text("s3_kms_key_id")?,
         float_as_decimal: settings.flag("glue_catalog_float_as_decimal")?.unwrap_or(false),
         metadata_columns: settings.flag("airbyte_metadata_columns")?,
         commit_interval: Duration::from_secs_f64(
@@ -83,6 +89,12 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         memory_limit_bytes: settings.whole("memory_limit_mb", 64, 1024 * 1024)?.map(|limit| MIB * limit),
         endpoint_url: endpoint_url(&mut settings)?,
     };
+    if config.partitioning != Partitioning::None && !config.partition_fields.is_empty() {
+        return Err(Failure::config(
+            "the settings `partitioning` and `partition_fields` exclude each other: set `partitioning` to NO \
+             PARTITIONING, or leave `partition_fields` empty",
+        ));
+    }
     settings.finish(&mut warnings);
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
         secrets.extend(environment(name).filter(|value| !value.is_empty()));
@@ -239,6 +251,35 @@ fn partitioning(settings: &mut Settings<'_>) -> anyhow::Result<Partitioning> {
     })
 }
 
+/// Columns, or `year(column)` and the like. There is no other syntax: a name may hold anything else.
+fn partition_fields(settings: &mut Settings<'_>) -> anyhow::Result<Vec<PartitionField>> {
+    const NAME: &str = "partition_fields";
+    let mut fields: Vec<PartitionField> = Vec::new();
+    for text in settings.texts(NAME)? {
+        let call = text.strip_suffix(')').and_then(|text| text.split_once('('));
+        let field = match call {
+            None => PartitionField { column: text, part: None },
+            Some((function, column)) => {
+                let part = match function.trim().to_lowercase().as_str() {
+                    "year" => CalendarPart::Year,
+                    "month" => CalendarPart::Month,
+                    "day" => CalendarPart::Day,
+                    _ => return Err(settings.wrong(NAME, "columns, year(column), month(column) or day(column)")),
+                };
+                PartitionField { column: column.trim().to_owned(), part: Some(part) }
+            }
+        };
+        if fields.contains(&field) {
+            return Err(settings.wrong(NAME, "a list without repetitions"));
+        }
+        fields.push(field);
+    }
+    if fields.len() > MOST_PARTITION_FIELDS {
+        return Err(settings.wrong(NAME, &format!("a list of at most {MOST_PARTITION_FIELDS}")));
+    }
+    Ok(fields)
+}
+
 fn endpoint_url(settings: &mut Settings<'_>) -> anyhow::Result<Option<String>> {
     let Some(url) = settings.text("endpoint_url")? else { return Ok(None) };
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -318,6 +359,7 @@ mod tests {
         assert_eq!((config.float_as_decimal, config.metadata_columns), (false, None));
         assert_eq!(config.commit_interval, Duration::from_secs(900));
         assert_eq!((config.target_file_bytes, config.row_group_bytes), (256 << 20, 32 << 20));
+        assert!(config.partition_fields.is_empty() && config.kms_key_id.is_none());
         assert!(config.memory_limit_bytes.is_none() && config.endpoint_url.is_none() && config.default_tag.is_none());
     }
 
@@ -451,6 +493,24 @@ mod tests {
     }
 
     #[test]
+    fn partition_fields_are_columns_or_parts_of_dates() {
+        let list = json!({"partition_fields": ["Country", " year( created at ) ", "MONTH(at)", "day(at)", ""]});
+        let field = |column: &str, part| PartitionField { column: column.to_owned(), part };
+        let expected = [
+            field("Country", None),
+            field("created at", Some(CalendarPart::Year)),
+            field("at", Some(CalendarPart::Month)),
+            field("at", Some(CalendarPart::Day)),
+        ];
+        assert_eq!(config(list).partition_fields, expected);
+        assert!(refusal(json!({"partition_fields": ["hour(at)"]})).contains("year(column)"));
+        assert!(refusal(json!({"partition_fields": ["a", "a"]})).contains("without repetitions"));
+        assert!(refusal(json!({"partition_fields": ["a", "b", "c", "d", "e"]})).contains("at most 4"));
+        assert!(refusal(json!({"partition_fields": "a"})).contains("a list of texts"));
+        assert!(refusal(json!({"partition_fields": ["a"], "partitioning": "DAY"})).contains("exclude each other"));
+    }
+
+    #[test]
     fn a_tag_without_values_is_a_warning() {
         let loaded = loaded(json!({"lakeformation_database_default_tag_key": "pii"}));
         assert!(loaded.config.default_tag.is_none());
@@ -516,6 +576,8 @@ mod tests {
                 ("object", ..) => continue,
                 (_, default, Value::Null) if !default.is_null() => default.clone(),
                 (.., Value::String(first)) => json!(first),
+                // One way of partitioning excludes the other.
+                ("array", ..) => json!([]),
                 ("boolean", ..) => json!(true),
                 ("integer", ..) => property["minimum"].clone(),
                 _ => property["examples"][0].clone(),
@@ -544,6 +606,7 @@ mod tests {
         for format in form["properties"]["table_format"]["enum"].as_array().unwrap() {
             config(json!({"table_format": format}));
         }
+        config(json!({"partition_fields": form["properties"]["partition_fields"]["examples"][0]}));
         for partitioning in form["properties"]["partitioning"]["enum"].as_array().unwrap() {
             config(json!({"partitioning": partitioning}));
         }

@@ -106,6 +106,7 @@ impl Sync {
             self.emitter.log(Level::Warn, format_args!("the last checkpoint failed too: {error:#}"));
         }
         self.abort().await;
+        self.progress.requests(&self.emitter);
     }
 
     /// Told to end: a commit that has begun to publish gets a little time, anything else is undone at once.

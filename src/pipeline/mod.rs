@@ -10,7 +10,7 @@ mod relief;
 mod sweeping;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::aws::Aws;
 use crate::budget::Budget;
-use crate::claim::StreamIndex;
+use crate::claim::{CompleteStream, StreamIndex};
 use crate::config::Config;
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
 use crate::lake::{Checkpoint, Identity, Lake, Outcome, Watch};
@@ -86,6 +86,7 @@ enum Reason {
     Interval,
     Complete,
     Memory,
+    Objects,
     EndOfInput,
 }
 
@@ -95,6 +96,7 @@ impl Reason {
             Self::Interval => "the commit interval is over",
             Self::Complete => "streams are complete",
             Self::Memory => "memory is needed",
+            Self::Objects => "many objects wait",
             Self::EndOfInput => "the input has ended",
         }
     }
@@ -136,7 +138,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         }
     }
     let sweeping = Sweeping::begin(lake.sweep(&identity.token), emitter.clone());
-    let stage = Stage::new(aws.clone(), identity.token.clone());
+    let stage = Stage::new(aws.clone(), identity.token.clone(), config.kms_key_id.clone());
     let names: Vec<StreamName> = catalog.streams.iter().map(|s| s.stream.clone()).collect();
     let facts = catalog.streams.iter().zip(&targets).map(|(stream, target)| Facts {
         name: stream.stream.clone(),
@@ -408,12 +410,19 @@ impl Sync {
         self.begin_checkpoint(reason, completion::so_far(&self.facts))
     }
 
-    /// Seals every batch and hands everything since the last checkpoint to the lake.
-    fn begin_checkpoint(&mut self, reason: Reason, complete: Vec<crate::claim::CompleteStream>) -> anyhow::Result<()> {
+    /// Seals what can be committed and hands everything since the last checkpoint to the lake.
+    fn begin_checkpoint(&mut self, reason: Reason, complete: Vec<CompleteStream>) -> anyhow::Result<()> {
         self.next_commit = Instant::now() + self.commit_interval;
         self.checkpoint_soon = None;
-        for writer in &mut self.writers {
-            writer.seal_all(&self.budget)?;
+        let switched: HashSet<StreamIndex> = complete.iter().map(CompleteStream::stream).collect();
+        for (index, (writer, facts)) in self.writers.iter_mut().zip(&self.facts).enumerate() {
+            // What waits for a switch waits all the same when its objects are closed: they may reach their size first.
+            let may_wait = matches!(reason, Reason::Interval | Reason::Complete);
+            if may_wait && facts.replaces && !switched.contains(&StreamIndex(index)) {
+                writer.seal_old(&self.budget)?;
+            } else {
+                writer.seal_all(&self.budget)?;
+            }
             progress::report_losses(&self.emitter, writer);
         }
         let batches: Vec<_> = self.writers.iter_mut().flat_map(|writer| writer.sealed.drain(..)).collect();
