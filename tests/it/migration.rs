@@ -64,7 +64,7 @@ fn new_row(id: u64) -> Value {
     })
 }
 
-const ALL: &str = "SELECT id, name, at, userinfo, extra, tags, flag FROM demo.my_stream ORDER BY id, name DESC";
+const ALL: &str = "SELECT id, name, \"at\", userinfo, extra, tags, flag FROM demo.my_stream ORDER BY id, name DESC";
 
 /// The older connector's tables in both formats, with partitions and without: an append by us, then an overwrite, with
 /// its configuration. Every row is read back whole.
@@ -114,6 +114,15 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
     }
 }
 
+/// The SDK does not send what is false, which is what the service then takes it for.
+fn with_defaults(storage: &Value) -> Value {
+    let mut storage = storage.clone();
+    for name in ["Compressed", "StoredAsSubDirectories"] {
+        storage.as_object_mut().unwrap().entry(name).or_insert(json!(false));
+    }
+    storage
+}
+
 /// New tables, field by field: what the older connector's entries say, ours say too.
 #[test]
 fn new_entries_say_what_the_older_connectors_say() {
@@ -152,7 +161,7 @@ fn new_entries_say_what_the_older_connectors_say() {
                 "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde, "BucketColumns": [], "SortColumns": [],
                 "Parameters": storage_words, "StoredAsSubDirectories": false,
             });
-            assert_eq!(table["StorageDescriptor"], storage, "{config}");
+            assert_eq!(with_defaults(&table["StorageDescriptor"]), storage, "{config}");
             let keys = match partitioning {
                 "DATE" => json!([{ "Name": "at_date", "Type": "date" }]),
                 "NO PARTITIONING" => json!([]),
@@ -179,7 +188,7 @@ fn new_entries_say_what_the_older_connectors_say() {
                     named.map(|(key, value)| format!("{}={value}/", key["Name"].as_str().unwrap())).collect();
                 let mut expected = storage.clone();
                 expected["Location"] = json!(format!("s3://lake/p/demo/a/{folder}"));
-                assert_eq!(partition["StorageDescriptor"], expected, "{config}");
+                assert_eq!(with_defaults(&partition["StorageDescriptor"]), expected, "{config}");
             }
         }
     }
