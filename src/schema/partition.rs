@@ -5,8 +5,6 @@
 //! table, since names of columns and keys must differ; the files keep it, so that no value is lost by what a folder's
 //! name can say.
 
-use std::borrow::Cow;
-
 use super::coerce::{self, civil};
 use super::text::{self, Kind, Members};
 use super::{DataType, Field, hive, names};
@@ -251,7 +249,7 @@ fn date_of(raw: &str, data_type: &DataType) -> Option<(i64, i64, i64)> {
 /// A value as the catalog writes it.
 fn value_of(raw: &str, data_type: &DataType) -> Option<String> {
     match data_type {
-        DataType::String { max_chars } => Some(coerce::string(raw, *max_chars).value).map(Cow::into_owned),
+        DataType::String { max_chars } => Some(coerce::string(raw, *max_chars).value.into_owned()),
         DataType::Integer(width) => coerce::integer(raw, *width).ok().map(|value| value.to_string()),
         DataType::Boolean => coerce::boolean(raw).ok().map(|value| value.to_string()),
         DataType::Date => date_of(raw, data_type).map(|date| DatePart::Date.of(date)),
