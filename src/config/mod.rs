@@ -1,5 +1,6 @@
 //! Settings: as typed in `spec.json` (`typed.rs`), and as meant ([`Config`]). Validation happens once, between them.
 
+mod partitioning;
 mod settings;
 mod typed;
 

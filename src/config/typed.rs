@@ -6,14 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::settings::Settings;
-use super::{
-    CalendarPart, Config, Credentials, DefaultTag, FileFormat, ParquetCodec, PartitionField, Partitioning, TableFormat,
-};
+use super::{Config, Credentials, DefaultTag, FileFormat, ParquetCodec, TableFormat, partitioning};
 use crate::failure::Failure;
 
 const MIB: u64 = 1024 * 1024;
-/// Each has a folder in the objects' keys, of which S3 takes 1,024 bytes.
-const MOST_PARTITION_FIELDS: usize = 4;
 
 /// A configuration that was accepted.
 pub struct Loaded {
@@ -76,8 +72,8 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         table_format,
         table_format_explicit,
         file_format: file_format(&mut settings, &mut warnings)?,
-        partitioning: partitioning(&mut settings)?,
-        partition_fields: partition_fields(&mut settings)?,
+        partitioning: partitioning::by_cursor(&mut settings)?,
+        partition_fields: partitioning::by_fields(&mut settings)?,
         kms_key_id: settings.text("s3_kms_key_id")?,
         float_as_decimal: settings.flag("glue_catalog_float_as_decimal")?.unwrap_or(false),
         metadata_columns: settings.flag("airbyte_metadata_columns")?,
@@ -89,12 +85,7 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         memory_limit_bytes: settings.whole("memory_limit_mb", 64, 1024 * 1024)?.map(|limit| MIB * limit),
         endpoint_url: endpoint_url(&mut settings)?,
     };
-    if config.partitioning != Partitioning::None && !config.partition_fields.is_empty() {
-        return Err(Failure::config(
-            "the settings `partitioning` and `partition_fields` exclude each other: set `partitioning` to NO \
-             PARTITIONING, or leave `partition_fields` empty",
-        ));
-    }
+    partitioning::one_way(&config)?;
     settings.finish(&mut warnings);
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
         secrets.extend(environment(name).filter(|value| !value.is_empty()));
@@ -235,51 +226,6 @@ fn file_format(settings: &mut Settings<'_>, warnings: &mut Vec<String>) -> anyho
     Ok(Some(format))
 }
 
-fn partitioning(settings: &mut Settings<'_>) -> anyhow::Result<Partitioning> {
-    Ok(match settings.text("partitioning")?.as_deref() {
-        None | Some("NO PARTITIONING") => Partitioning::None,
-        Some("DATE") => Partitioning::Date,
-        Some("YEAR") => Partitioning::Year,
-        Some("MONTH") => Partitioning::Month,
-        Some("DAY") => Partitioning::Day,
-        Some("YEAR/MONTH") => Partitioning::YearMonth,
-        Some("YEAR/MONTH/DAY") => Partitioning::YearMonthDay,
-        Some(_) => {
-            let known = ["NO PARTITIONING", "DATE", "YEAR", "MONTH", "DAY", "YEAR/MONTH", "YEAR/MONTH/DAY"];
-            return Err(settings.not_one_of("partitioning", &known));
-        }
-    })
-}
-
-/// Columns, or `year(column)` and the like. There is no other syntax: a name may hold anything else.
-fn partition_fields(settings: &mut Settings<'_>) -> anyhow::Result<Vec<PartitionField>> {
-    const NAME: &str = "partition_fields";
-    let mut fields: Vec<PartitionField> = Vec::new();
-    for text in settings.texts(NAME)? {
-        let call = text.strip_suffix(')').and_then(|text| text.split_once('('));
-        let field = match call {
-            None => PartitionField { column: text, part: None },
-            Some((function, column)) => {
-                let part = match function.trim().to_lowercase().as_str() {
-                    "year" => CalendarPart::Year,
-                    "month" => CalendarPart::Month,
-                    "day" => CalendarPart::Day,
-                    _ => return Err(settings.wrong(NAME, "columns, year(column), month(column) or day(column)")),
-                };
-                PartitionField { column: column.trim().to_owned(), part: Some(part) }
-            }
-        };
-        if fields.contains(&field) {
-            return Err(settings.wrong(NAME, "a list without repetitions"));
-        }
-        fields.push(field);
-    }
-    if fields.len() > MOST_PARTITION_FIELDS {
-        return Err(settings.wrong(NAME, &format!("a list of at most {MOST_PARTITION_FIELDS}")));
-    }
-    Ok(fields)
-}
-
 fn endpoint_url(settings: &mut Settings<'_>) -> anyhow::Result<Option<String>> {
     let Some(url) = settings.text("endpoint_url")? else { return Ok(None) };
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -318,6 +264,7 @@ fn with_encoded_forms(secrets: Vec<String>) -> Vec<String> {
 mod tests {
     use serde_json::json;
 
+    use super::super::Partitioning;
     use super::*;
     use crate::failure::{FailureKind, classify};
 
@@ -493,24 +440,6 @@ mod tests {
     }
 
     #[test]
-    fn partition_fields_are_columns_or_parts_of_dates() {
-        let list = json!({"partition_fields": ["Country", " year( created at ) ", "MONTH(at)", "day(at)", ""]});
-        let field = |column: &str, part| PartitionField { column: column.to_owned(), part };
-        let expected = [
-            field("Country", None),
-            field("created at", Some(CalendarPart::Year)),
-            field("at", Some(CalendarPart::Month)),
-            field("at", Some(CalendarPart::Day)),
-        ];
-        assert_eq!(config(list).partition_fields, expected);
-        assert!(refusal(json!({"partition_fields": ["hour(at)"]})).contains("year(column)"));
-        assert!(refusal(json!({"partition_fields": ["a", "a"]})).contains("without repetitions"));
-        assert!(refusal(json!({"partition_fields": ["a", "b", "c", "d", "e"]})).contains("at most 4"));
-        assert!(refusal(json!({"partition_fields": "a"})).contains("a list of texts"));
-        assert!(refusal(json!({"partition_fields": ["a"], "partitioning": "DAY"})).contains("exclude each other"));
-    }
-
-    #[test]
     fn a_tag_without_values_is_a_warning() {
         let loaded = loaded(json!({"lakeformation_database_default_tag_key": "pii"}));
         assert!(loaded.config.default_tag.is_none());
@@ -525,6 +454,8 @@ mod tests {
         assert!(refusal(json!({"bucket_name": ""})).contains("`bucket_name` is missing"));
         assert!(refusal(json!({"aws_account_id": 12})).contains("`aws_account_id` must be text"));
         assert!(refusal(json!({"lakeformation_governed_tables": "true"})).contains("must be true or false"));
+        let both = json!({"partition_fields": ["a"], "partitioning": "DAY"});
+        assert!(refusal(both).contains("exclude each other"));
         assert!(refusal(json!({"partitioning": "HOUR"})).contains("`partitioning` must be one of"));
         for minutes in [json!(0), json!(-1), json!("15"), json!(1e300)] {
             assert!(refusal(json!({"commit_interval_minutes": minutes})).contains("from 0.01 to 1440"));

@@ -275,9 +275,11 @@ pub(super) fn may_switch(name: &TableName, table: &Table) -> anyhow::Result<()> 
     )))
 }
 
-/// Where partitions are computed by a template, rows that are not where it says would never be seen.
+/// Where partitions are computed from a template, rows that are not where it says would never be seen.
 fn may_append(plan: &Plan, table: &Table) -> anyhow::Result<()> {
-    let template = glue::parameter(table, "storage.location.template");
+    let projected =
+        glue::parameter(table, "projection.enabled").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let template = glue::parameter(table, "storage.location.template").filter(|_| projected);
     let (Some(template), Some(by)) = (template, &plan.partition_by) else { return Ok(()) };
     let folder: String = by.keys().map(|(name, _)| format!("{name}=${{{name}}}/")).collect();
     let ours = format!("{}{folder}", plan.location.uri());

@@ -232,7 +232,7 @@ struct Sync {
 enum Event {
     Stop,
     PartFailed,
-    Committed(anyhow::Result<(Lake, Outcome)>),
+    Committed(anyhow::Result<Box<(Lake, Outcome)>>),
     Tick,
     Freed,
     Input(Option<anyhow::Result<Chunk>>),
@@ -263,7 +263,7 @@ impl Sync {
                     let unknown = || Failure::transient("a part of an object could not be sent to S3");
                     return Err(self.part_failure().unwrap_or_else(unknown));
                 }
-                Event::Committed(done) => self.settle(done?)?,
+                Event::Committed(done) => self.settle(*done?)?,
                 Event::Freed => {}
                 Event::Tick => {
                     self.next_listen = Instant::now() + LISTEN_EVERY;
@@ -298,7 +298,7 @@ impl Sync {
             biased;
             _ = stop.wait_for(|stop| *stop) => Event::Stop,
             () = stage.failed() => Event::PartFailed,
-            done = join(in_flight), if in_flight.is_some() => Event::Committed(done),
+            done = join(in_flight), if in_flight.is_some() => Event::Committed(done.map(Box::new)),
             () = tokio::time::sleep_until(due) => Event::Tick,
             () = budget.freed(), if !may_read => Event::Freed,
             chunk = lines.next(), if may_read => Event::Input(chunk),

@@ -52,7 +52,7 @@ fn old_row(id: u64) -> Value {
     json!({
         "id": id, "name": format!("old {id}"), "at": format!("2024-01-0{id} 10:00:00.123"),
         "userinfo": { "firstName": "Ada", "zipCode": 100 + id }, "extra": format!("{{\"any\": [{id}, \"\\u00e9\"]}}"),
-        "tags": ["a", "b"], "flag": id % 2 == 0,
+        "tags": ["a", "b"], "flag": id.is_multiple_of(2),
     })
 }
 
