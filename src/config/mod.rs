@@ -1,5 +1,6 @@
 //! Settings: as typed in `spec.json` (`typed.rs`), and as meant ([`Config`]). Validation happens once, between them.
 
+mod partitioning;
 mod settings;
 mod typed;
 
@@ -33,6 +34,10 @@ pub struct Config {
     pub file_format: Option<FileFormat>,
     /// Partitioning by the stream's cursor.
     pub partitioning: Partitioning,
+    /// Partitioning by these instead, in order; empty for none.
+    pub partition_fields: Vec<PartitionField>,
+    /// The KMS key that encrypts objects; none for the bucket's own encryption.
+    pub kms_key_id: Option<String>,
     /// Whether `number` columns become `decimal(38,25)`.
     pub float_as_decimal: bool,
     /// How timestamps are written in JSON Lines tables that this sync makes or replaces, when the user chose.
@@ -170,6 +175,26 @@ pub enum ParquetTimestamps {
     Micros,
     /// INT96: nanoseconds of a Julian day, as the incumbent, Hive, Impala and Spark have it. Written to the microsecond.
     Int96,
+}
+
+/// A column, or a part of its date, to partition by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionField {
+    /// The column's name, as the source or the table has it.
+    pub column: String,
+    /// The part of its date; none for the column itself.
+    pub part: Option<CalendarPart>,
+}
+
+/// A part of a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalendarPart {
+    /// `year(column)`
+    Year,
+    /// `month(column)`
+    Month,
+    /// `day(column)`: the day of the month.
+    Day,
 }
 
 /// Partitioning by the date in the stream's cursor.
