@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ServerSideEncryption;
 
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience};
 use crate::config::{Config, TableFormat};
@@ -88,7 +89,15 @@ async fn bucket(aws: &Aws, config: &Config, token: &str) -> anyhow::Result<()> {
     let written = in_time("writing to the bucket", async {
         let put = patience.run(Doubt::Repeat, || async {
             let body = ByteStream::from_static(b"airbyte");
-            let request = aws.s3.put_object().bucket(&config.bucket).key(&key).body(body);
+            let encryption = config.kms_key_id.as_ref().map(|_| ServerSideEncryption::AwsKms);
+            let request = aws
+                .s3
+                .put_object()
+                .bucket(&config.bucket)
+                .key(&key)
+                .set_server_side_encryption(encryption)
+                .set_ssekms_key_id(config.kms_key_id.clone())
+                .body(body);
             aws.call(call("PutObject"), &resource, request.send()).await
         });
         Ok(put.await?)

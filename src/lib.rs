@@ -25,7 +25,8 @@
 //!    governed tables all in one transaction, plain tables by lying under their location.
 //!
 //! A stream that replaces its table publishes into an area that no reader of the table sees. When the stream is
-//! complete, one switch makes the table show the area.
+//! complete, one switch makes the table show the area. A partitioned plain table has a location for each partition, so
+//! its switch takes several calls: a mark on the table announces it, and whoever finds the mark brings it to its end.
 //!
 //! # A state's path
 //!

@@ -91,7 +91,9 @@ fn select(root: &Path, table: &Table, store: &Store) -> String {
     for (values, files) in files(root, table, store) {
         let files = files.join(", ");
         let constant = |(at, ((_, kind), value)): (usize, (&(&str, &str), &String))| {
-            format!(", TRY_CAST({} AS {}) AS {}", literal(value), duckdb_type(kind), hidden(at))
+            // Hive's name for the partition of NULL.
+            let value = if value == "__HIVE_DEFAULT_PARTITION__" { "NULL".to_owned() } else { literal(value) };
+            format!(", TRY_CAST({value} AS {}) AS {}", duckdb_type(kind), hidden(at))
         };
         let constants: String = keys.iter().zip(&values).enumerate().map(constant).collect();
         parts.push(if is_json(table) {

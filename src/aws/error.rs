@@ -307,6 +307,11 @@ fn advise(
             FailureKind::Transient,
             format!("{service} cannot be reached: check network, region and endpoint_url"),
         ),
+        _ if code.is_some_and(|code| code.starts_with("KMS.")) => Failure::new(
+            FailureKind::Config,
+            "the KMS key cannot be used: check s3_kms_key_id, or the bucket's default encryption, and that the key is \
+             enabled and in the bucket's region",
+        ),
         Trouble::Missing | Trouble::Exists | Trouble::Refused => {
             Failure::new(FailureKind::System, format!("{service}:{name} was refused"))
         }

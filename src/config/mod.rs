@@ -1,5 +1,6 @@
 //! Settings: as typed in `spec.json` (`typed.rs`), and as meant ([`Config`]). Validation happens once, between them.
 
+mod partitioning;
 mod settings;
 mod typed;
 
@@ -33,6 +34,10 @@ pub struct Config {
     pub file_format: Option<FileFormat>,
     /// Partitioning by the stream's cursor.
     pub partitioning: Partitioning,
+    /// Partitioning by these instead, in order; empty for none.
+    pub partition_fields: Vec<PartitionField>,
+    /// The KMS key that encrypts objects; none for the bucket's own encryption.
+    pub kms_key_id: Option<String>,
     /// Whether `number` columns become `decimal(38,25)`.
     pub float_as_decimal: bool,
     /// Whether tables get the `_airbyte_*` columns. `None`: off for governed and external tables.
@@ -141,6 +146,26 @@ pub enum ParquetCodec {
     Gzip,
     /// Zstandard.
     Zstd,
+}
+
+/// A column, or a part of its date, to partition by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionField {
+    /// The column's name, as the source or the table has it.
+    pub column: String,
+    /// The part of its date; none for the column itself.
+    pub part: Option<CalendarPart>,
+}
+
+/// A part of a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalendarPart {
+    /// `year(column)`
+    Year,
+    /// `month(column)`
+    Month,
+    /// `day(column)`: the day of the month.
+    Day,
 }
 
 /// Partitioning by the date in the stream's cursor.

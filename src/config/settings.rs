@@ -46,6 +46,17 @@ impl<'a> Settings<'a> {
         self.text(name)
     }
 
+    /// A list of texts; a blank one counts as absent.
+    pub(super) fn texts(&mut self, name: &'static str) -> anyhow::Result<Vec<String>> {
+        let texts = match self.get(name) {
+            None => Some(Vec::new()),
+            Some(Value::Array(items)) => items.iter().map(|item| Some(item.as_str()?.trim().to_owned())).collect(),
+            Some(_) => None,
+        };
+        let texts: Vec<String> = texts.ok_or_else(|| self.wrong(name, "a list of texts"))?;
+        Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
+    }
+
     /// True or false.
     pub(super) fn flag(&mut self, name: &'static str) -> anyhow::Result<Option<bool>> {
         match self.get(name) {
@@ -105,7 +116,8 @@ impl<'a> Settings<'a> {
         self.wrong(name, &format!("one of {}", known.join(", ")))
     }
 
-    fn wrong(&self, name: &str, expected: &str) -> anyhow::Error {
+    /// The error of a setting that has another value than it may have.
+    pub(super) fn wrong(&self, name: &str, expected: &str) -> anyhow::Error {
         Failure::config(format!("the setting `{}{name}` must be {expected}", self.path))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::settings::Settings;
-use super::{Config, Credentials, DefaultTag, FileFormat, ParquetCodec, Partitioning, TableFormat};
+use super::{Config, Credentials, DefaultTag, FileFormat, ParquetCodec, TableFormat, partitioning};
 use crate::failure::Failure;
 
 const MIB: u64 = 1024 * 1024;
@@ -72,7 +72,9 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         table_format,
         table_format_explicit,
         file_format: file_format(&mut settings, &mut warnings)?,
-        partitioning: partitioning(&mut settings)?,
+        partitioning: partitioning::by_cursor(&mut settings)?,
+        partition_fields: partitioning::by_fields(&mut settings)?,
+        kms_key_id: settings.text("s3_kms_key_id")?,
         float_as_decimal: settings.flag("glue_catalog_float_as_decimal")?.unwrap_or(false),
         metadata_columns: settings.flag("airbyte_metadata_columns")?,
         commit_interval: Duration::from_secs_f64(
@@ -83,6 +85,7 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         memory_limit_bytes: settings.whole("memory_limit_mb", 64, 1024 * 1024)?.map(|limit| MIB * limit),
         endpoint_url: endpoint_url(&mut settings)?,
     };
+    partitioning::one_way(&config)?;
     settings.finish(&mut warnings);
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
         secrets.extend(environment(name).filter(|value| !value.is_empty()));
@@ -223,22 +226,6 @@ fn file_format(settings: &mut Settings<'_>, warnings: &mut Vec<String>) -> anyho
     Ok(Some(format))
 }
 
-fn partitioning(settings: &mut Settings<'_>) -> anyhow::Result<Partitioning> {
-    Ok(match settings.text("partitioning")?.as_deref() {
-        None | Some("NO PARTITIONING") => Partitioning::None,
-        Some("DATE") => Partitioning::Date,
-        Some("YEAR") => Partitioning::Year,
-        Some("MONTH") => Partitioning::Month,
-        Some("DAY") => Partitioning::Day,
-        Some("YEAR/MONTH") => Partitioning::YearMonth,
-        Some("YEAR/MONTH/DAY") => Partitioning::YearMonthDay,
-        Some(_) => {
-            let known = ["NO PARTITIONING", "DATE", "YEAR", "MONTH", "DAY", "YEAR/MONTH", "YEAR/MONTH/DAY"];
-            return Err(settings.not_one_of("partitioning", &known));
-        }
-    })
-}
-
 fn endpoint_url(settings: &mut Settings<'_>) -> anyhow::Result<Option<String>> {
     let Some(url) = settings.text("endpoint_url")? else { return Ok(None) };
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -277,6 +264,7 @@ fn with_encoded_forms(secrets: Vec<String>) -> Vec<String> {
 mod tests {
     use serde_json::json;
 
+    use super::super::Partitioning;
     use super::*;
     use crate::failure::{FailureKind, classify};
 
@@ -318,6 +306,7 @@ mod tests {
         assert_eq!((config.float_as_decimal, config.metadata_columns), (false, None));
         assert_eq!(config.commit_interval, Duration::from_secs(900));
         assert_eq!((config.target_file_bytes, config.row_group_bytes), (256 << 20, 32 << 20));
+        assert!(config.partition_fields.is_empty() && config.kms_key_id.is_none());
         assert!(config.memory_limit_bytes.is_none() && config.endpoint_url.is_none() && config.default_tag.is_none());
     }
 
@@ -465,6 +454,8 @@ mod tests {
         assert!(refusal(json!({"bucket_name": ""})).contains("`bucket_name` is missing"));
         assert!(refusal(json!({"aws_account_id": 12})).contains("`aws_account_id` must be text"));
         assert!(refusal(json!({"lakeformation_governed_tables": "true"})).contains("must be true or false"));
+        let both = json!({"partition_fields": ["a"], "partitioning": "DAY"});
+        assert!(refusal(both).contains("exclude each other"));
         assert!(refusal(json!({"partitioning": "HOUR"})).contains("`partitioning` must be one of"));
         for minutes in [json!(0), json!(-1), json!("15"), json!(1e300)] {
             assert!(refusal(json!({"commit_interval_minutes": minutes})).contains("from 0.01 to 1440"));
@@ -516,6 +507,8 @@ mod tests {
                 ("object", ..) => continue,
                 (_, default, Value::Null) if !default.is_null() => default.clone(),
                 (.., Value::String(first)) => json!(first),
+                // One way of partitioning excludes the other.
+                ("array", ..) => json!([]),
                 ("boolean", ..) => json!(true),
                 ("integer", ..) => property["minimum"].clone(),
                 _ => property["examples"][0].clone(),
@@ -544,6 +537,7 @@ mod tests {
         for format in form["properties"]["table_format"]["enum"].as_array().unwrap() {
             config(json!({"table_format": format}));
         }
+        config(json!({"partition_fields": form["properties"]["partition_fields"]["examples"][0]}));
         for partitioning in form["properties"]["partitioning"]["enum"].as_array().unwrap() {
             config(json!({"partitioning": partitioning}));
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_glue::types::{Column, Partition, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
-use super::glue;
+use super::glue::{self, History};
 use super::table::{Kind, Location, Plan, hive_type, parameter};
 use crate::config::{FileFormat, ParquetCodec};
 use crate::failure::Failure;
@@ -16,6 +16,17 @@ const JSON_SERDE: &str = "org.openx.data.jsonserde.JsonSerDe";
 const PARQUET_INPUT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat";
 const PARQUET_OUTPUT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
 const PARQUET_SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
+/// What Hive, Spark and crawlers note about the rows of a partition.
+const STATISTICS: [&str; 8] = [
+    "numFiles",
+    "numRows",
+    "rawDataSize",
+    "totalSize",
+    "objectCount",
+    "recordCount",
+    "sizeKey",
+    "COLUMN_STATS_ACCURATE",
+];
 /// Glue's limit of a comment, in characters.
 const LONGEST_COMMENT: usize = 255;
 
@@ -91,7 +102,25 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
     Ok(input)
 }
 
-fn keep_comments(storage: &mut StorageDescriptor, old: &[Column]) {
+/// Records the generation and the sync with the table; a null generation removes what was recorded.
+pub(super) fn record(generation: Option<i64>, sync_id: Option<i64>, input: &mut TableInput) {
+    let parameters = input.parameters.get_or_insert_default();
+    for (key, value) in [(parameter::GENERATION, generation), (parameter::SYNC, sync_id)] {
+        match value {
+            Some(value) => parameters.insert(key.to_owned(), value.to_string()),
+            None => parameters.remove(key),
+        };
+    }
+}
+
+/// Whether the definition that an update replaces is worth keeping: it is where names or types of columns change.
+pub(super) fn history(before: &Table, after: &TableInput) -> History {
+    let new = after.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
+    if columns(before) == names_and_types(new) { History::Skip } else { History::Keep }
+}
+
+/// The comments and parameters that columns have already.
+pub(super) fn keep_comments(storage: &mut StorageDescriptor, old: &[Column]) {
     for column in storage.columns.iter_mut().flatten() {
         if let Some(before) = old.iter().find(|before| before.name.eq_ignore_ascii_case(&column.name)) {
             column.comment = before.comment.clone().or(column.comment.take());
@@ -104,11 +133,21 @@ fn family(format: FileFormat) -> bool {
     matches!(format, FileFormat::Parquet(_))
 }
 
-/// A partition with a storage descriptor of its own, in step with the table's.
-pub(super) fn partition(table: &Table, values: &[String], location: &Location) -> PartitionInput {
-    let mut storage = table.storage_descriptor.clone().unwrap_or_else(|| StorageDescriptor::builder().build());
+/// A partition with a storage descriptor of its own, in step with its table's.
+pub(super) fn partition(table: &StorageDescriptor, values: &[String], location: &Location) -> PartitionInput {
+    let mut storage = table.clone();
     storage.location = Some(location.uri());
     PartitionInput::builder().set_values(Some(values.to_vec())).storage_descriptor(storage).build()
+}
+
+/// The same, in the place of a partition that exists. What others put on it stays, but for statistics of rows that it
+/// no longer shows.
+pub(super) fn partition_instead(table: &StorageDescriptor, old: &Partition, location: &Location) -> PartitionInput {
+    let mut input = partition(table, old.values(), location);
+    let mut parameters = old.parameters.clone().unwrap_or_default();
+    parameters.retain(|key, _| !STATISTICS.contains(&key.as_str()));
+    input.parameters = Some(parameters);
+    input
 }
 
 /// A partition that lacks columns of its table, with them at the end of its own; `None` when it has them all. Engines
@@ -141,7 +180,7 @@ fn storage(plan: &Plan, location: &Location) -> anyhow::Result<StorageDescriptor
     let serde = if parquet {
         SerDeInfo::builder().serialization_library(PARQUET_SERDE).parameters("serialization.format", "1")
     } else {
-        SerDeInfo::builder().serialization_library(JSON_SERDE)
+        SerDeInfo::builder().serialization_library(JSON_SERDE).set_parameters(Some(HashMap::new()))
     };
     let columns = plan.all_columns().map(column).collect::<anyhow::Result<Vec<_>>>()?;
     let mut parameters = HashMap::new();
@@ -214,7 +253,7 @@ fn printable(text: &str) -> String {
 
 fn partition_keys(plan: &Plan) -> anyhow::Result<Vec<Column>> {
     let Some(by) = &plan.partition_by else { return Ok(Vec::new()) };
-    by.keys().iter().map(|(name, hive)| Column::builder().name(name).r#type(*hive).build().map_err(odd)).collect()
+    by.keys().map(|(name, hive)| Column::builder().name(name).r#type(hive).build().map_err(odd)).collect()
 }
 
 fn odd(error: impl std::fmt::Display) -> anyhow::Error {
@@ -223,7 +262,10 @@ fn odd(error: impl std::fmt::Display) -> anyhow::Error {
 
 /// Names and Glue types of a table's columns.
 pub(super) fn columns(table: &Table) -> Vec<(String, String)> {
-    let columns = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
+    names_and_types(table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default())
+}
+
+fn names_and_types(columns: &[Column]) -> Vec<(String, String)> {
     columns.iter().map(|c| (c.name().to_owned(), c.r#type().unwrap_or_default().to_owned())).collect()
 }
 

@@ -1,20 +1,13 @@
 //! The Glue calls the lakes make. Reading is repeated freely; a doubtful write is handed back, to be resolved by
 //! reading.
 
-use aws_sdk_glue::types::{
-    BatchUpdatePartitionRequestEntry, DatabaseInput, Partition, PartitionInput, PartitionValueList, StorageDescriptor,
-    Table, TableInput,
-};
+use aws_sdk_glue::types::{DatabaseInput, Partition, StorageDescriptor, Table, TableInput};
 
+use super::table::Location;
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience, Trouble};
 use crate::failure::Failure;
 
-/// The most partitions one `BatchCreatePartition` takes (service model).
-const PARTITIONS_PER_CREATE: usize = 100;
-/// The most partitions one `BatchGetPartition` takes (service model).
-const PARTITIONS_PER_GET: usize = 1000;
-
-const fn glue(name: &'static str) -> Operation {
+pub(super) const fn glue(name: &'static str) -> Operation {
     Operation { service: "glue", name }
 }
 
@@ -29,6 +22,16 @@ impl std::fmt::Display for TableName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.database, self.table)
     }
+}
+
+/// Whether Glue keeps the definition that an update replaces, as a version of the table. Versions are the user's history
+/// of schema changes and count against a quota; nothing else of ours writes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum History {
+    /// The replaced definition stays as a version.
+    Keep,
+    /// It does not.
+    Skip,
 }
 
 /// The catalog, with the patience of the work at hand.
@@ -112,20 +115,38 @@ impl<'a> Catalog<'a> {
 
     /// All tables of a database.
     pub(crate) async fn tables(&self, database: &str) -> Result<Vec<Table>, AwsError> {
-        let mut tables = Vec::new();
-        let mut next: Option<String> = None;
+        self.pages(|next| async {
+            let request = self.aws.glue.get_tables().database_name(database).set_next_token(next);
+            let page = self.aws.call(glue("GetTables"), database, request.send()).await?;
+            Ok((page.table_list.unwrap_or_default(), page.next_token))
+        })
+        .await
+    }
+
+    /// Names of all databases.
+    pub(crate) async fn databases(&self) -> Result<Vec<String>, AwsError> {
+        self.pages(|next| async {
+            let request = self.aws.glue.get_databases().set_next_token(next);
+            let page = self.aws.call(glue("GetDatabases"), "the catalog", request.send()).await?;
+            let names = page.database_list.into_iter().map(|database| database.name).collect();
+            Ok((names, page.next_token))
+        })
+        .await
+    }
+
+    /// Everything that a listing has, page by page: `page` answers with its items and the token of the next page.
+    pub(super) async fn pages<T, Fut>(&self, mut page: impl FnMut(Option<String>) -> Fut) -> Result<Vec<T>, AwsError>
+    where
+        Fut: Future<Output = Result<(Vec<T>, Option<String>), AwsError>>,
+    {
+        let mut all = Vec::new();
+        let mut next = None;
         loop {
-            let page = self
-                .patience
-                .run(Doubt::Repeat, || async {
-                    let request = self.aws.glue.get_tables().database_name(database).set_next_token(next.clone());
-                    self.aws.call(glue("GetTables"), database, request.send()).await
-                })
-                .await?;
-            tables.extend(page.table_list.unwrap_or_default());
-            match page.next_token {
+            let (mut items, token) = self.patience.run(Doubt::Repeat, || page(next.clone())).await?;
+            all.append(&mut items);
+            match token {
                 Some(token) if !token.is_empty() => next = Some(token),
-                _ => return Ok(tables),
+                _ => return Ok(all),
             }
         }
     }
@@ -153,6 +174,7 @@ impl<'a> Catalog<'a> {
         name: &TableName,
         version: Option<String>,
         input: TableInput,
+        history: History,
     ) -> Result<(), AwsError> {
         let mut attempt = 0;
         loop {
@@ -163,8 +185,7 @@ impl<'a> Catalog<'a> {
                 .database_name(&name.database)
                 .table_input(input.clone())
                 .set_version_id(version.clone())
-                // Old versions are the user's history of schema changes; nothing else of ours writes one.
-                .skip_archive(false)
+                .skip_archive(history == History::Skip)
                 .set_transaction_id(self.transaction.map(str::to_owned));
             let result = self.aws.call(glue("UpdateTable"), &name.to_string(), request.send()).await;
             let Err(error) = result else { return Ok(()) };
@@ -197,195 +218,6 @@ impl<'a> Catalog<'a> {
             _ => Ok(()),
         }
     }
-
-    /// Those of `partitions` (values in the order of the keys) that exist.
-    pub(crate) async fn known_partitions(
-        &self,
-        name: &TableName,
-        partitions: &[Vec<String>],
-    ) -> Result<Vec<Partition>, AwsError> {
-        let mut known = Vec::new();
-        for chunk in partitions.chunks(PARTITIONS_PER_GET) {
-            let mut ask: Vec<PartitionValueList> = chunk.iter().filter_map(|values| value_list(values)).collect();
-            // The service may answer a part and name the rest.
-            while !ask.is_empty() {
-                let answer = self
-                    .patience
-                    .run(Doubt::Repeat, || async {
-                        let request = self
-                            .aws
-                            .glue
-                            .batch_get_partition()
-                            .database_name(&name.database)
-                            .table_name(&name.table)
-                            .set_partitions_to_get(Some(ask.clone()));
-                        self.aws.call(glue("BatchGetPartition"), &name.to_string(), request.send()).await
-                    })
-                    .await?;
-                let found = answer.partitions.unwrap_or_default();
-                let unprocessed = answer.unprocessed_keys.unwrap_or_default();
-                if found.is_empty() && unprocessed.len() == ask.len() {
-                    return Err(AwsError::odd_answer(glue("BatchGetPartition"), name.to_string(), "any progress"));
-                }
-                known.extend(found);
-                ask = unprocessed;
-            }
-        }
-        Ok(known)
-    }
-
-    /// Where a table's partitions lie.
-    pub(crate) async fn partition_locations(&self, name: &TableName) -> Result<Vec<String>, AwsError> {
-        let mut locations = Vec::new();
-        let mut next: Option<String> = None;
-        loop {
-            let page = self
-                .patience
-                .run(Doubt::Repeat, || async {
-                    let request = self
-                        .aws
-                        .glue
-                        .get_partitions()
-                        .database_name(&name.database)
-                        .table_name(&name.table)
-                        .exclude_column_schema(true)
-                        .set_next_token(next.clone());
-                    self.aws.call(glue("GetPartitions"), &name.to_string(), request.send()).await
-                })
-                .await?;
-            for partition in page.partitions() {
-                locations.extend(partition.storage_descriptor().and_then(|s| s.location()).map(str::to_owned));
-            }
-            match page.next_token {
-                Some(token) if !token.is_empty() => next = Some(token),
-                _ => return Ok(locations),
-            }
-        }
-    }
-
-    /// Registers partitions. That one exists already is success, and it is among the answer; any other entry of
-    /// `Errors[]` is an error.
-    pub(crate) async fn create_partitions(
-        &self,
-        name: &TableName,
-        partitions: &[PartitionInput],
-    ) -> anyhow::Result<Vec<Vec<String>>> {
-        let mut existed = Vec::new();
-        for chunk in partitions.chunks(PARTITIONS_PER_CREATE) {
-            let mut ask = chunk.to_vec();
-            let mut attempt = 0;
-            loop {
-                // Repeating is harmless: what exists answers AlreadyExists.
-                let answer = self
-                    .patience
-                    .run(Doubt::Repeat, || async {
-                        let request = self
-                            .aws
-                            .glue
-                            .batch_create_partition()
-                            .database_name(&name.database)
-                            .table_name(&name.table)
-                            .set_partition_input_list(Some(ask.clone()));
-                        self.aws.call(glue("BatchCreatePartition"), &name.to_string(), request.send()).await
-                    })
-                    .await?;
-                let mut again = Vec::new();
-                for error in answer.errors.unwrap_or_default() {
-                    let detail = error.error_detail();
-                    let code = detail.and_then(|d| d.error_code()).unwrap_or("an unnamed error");
-                    match code {
-                        "AlreadyExistsException" => existed.push(error.partition_values().to_vec()),
-                        "ThrottlingException"
-                        | "ConcurrentModificationException"
-                        | "InternalServiceException"
-                        | "OperationTimeoutException" => again.push(error.partition_values().to_vec()),
-                        _ => {
-                            let text = detail.and_then(|d| d.error_message()).unwrap_or_default();
-                            return Err(Failure::system(format!(
-                                "glue:BatchCreatePartition refused partition {} of {name} with {code} ({text})",
-                                error.partition_values().join("/")
-                            )));
-                        }
-                    }
-                }
-                if again.is_empty() {
-                    break;
-                }
-                ask.retain(|input| again.iter().any(|values| values == input.values()));
-                attempt += 1;
-                if ask.is_empty() || attempt >= 8 || !self.patience.pause(attempt).await {
-                    return Err(Failure::transient(format!("glue did not register all partitions of {name}")));
-                }
-            }
-        }
-        Ok(existed)
-    }
-
-    /// Replaces the definitions of partitions that exist.
-    pub(crate) async fn update_partitions(
-        &self,
-        name: &TableName,
-        partitions: Vec<PartitionInput>,
-    ) -> anyhow::Result<()> {
-        for chunk in partitions.chunks(PARTITIONS_PER_CREATE) {
-            let entries = chunk
-                .iter()
-                .map(|input| {
-                    BatchUpdatePartitionRequestEntry::builder()
-                        .set_partition_value_list(Some(input.values().to_vec()))
-                        .partition_input(input.clone())
-                        .build()
-                })
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| Failure::system(error.to_string()))?;
-            // Repeating is harmless: the definition is the same.
-            let answer = self
-                .patience
-                .run(Doubt::Repeat, || async {
-                    let request = self
-                        .aws
-                        .glue
-                        .batch_update_partition()
-                        .database_name(&name.database)
-                        .table_name(&name.table)
-                        .set_entries(Some(entries.clone()));
-                    self.aws.call(glue("BatchUpdatePartition"), &name.to_string(), request.send()).await
-                })
-                .await?;
-            if let Some(error) = answer.errors().first() {
-                let code = error.error_detail().and_then(|d| d.error_code()).unwrap_or("an unnamed error");
-                return Err(Failure::transient(format!(
-                    "glue:BatchUpdatePartition refused partition {} of {name} with {code}",
-                    error.partition_value_list().join("/")
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Names of all databases.
-    pub(crate) async fn databases(&self) -> Result<Vec<String>, AwsError> {
-        let mut names = Vec::new();
-        let mut next: Option<String> = None;
-        loop {
-            let page = self
-                .patience
-                .run(Doubt::Repeat, || async {
-                    let request = self.aws.glue.get_databases().set_next_token(next.clone());
-                    self.aws.call(glue("GetDatabases"), "the catalog", request.send()).await
-                })
-                .await?;
-            names.extend(page.database_list().iter().map(|database| database.name().to_owned()));
-            match page.next_token {
-                Some(token) if !token.is_empty() => next = Some(token),
-                _ => return Ok(names),
-            }
-        }
-    }
-}
-
-fn value_list(values: &[String]) -> Option<PartitionValueList> {
-    PartitionValueList::builder().set_values(Some(values.to_vec())).build().ok()
 }
 
 /// A table as read, as the input that would leave it as it is: `UpdateTable` replaces everything.
@@ -417,4 +249,9 @@ pub(crate) fn parameter<'t>(table: &'t Table, key: &str) -> Option<&'t str> {
 pub(crate) fn location(table: &Table) -> Option<&str> {
     let location = table.storage_descriptor.as_ref().and_then(StorageDescriptor::location)?;
     Some(location.trim_end_matches('/'))
+}
+
+/// Where a partition lies.
+pub(crate) fn partition_location(partition: &Partition) -> Option<Location> {
+    Location::parse(partition.storage_descriptor.as_ref().and_then(StorageDescriptor::location)?)
 }

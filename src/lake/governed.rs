@@ -4,8 +4,8 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use super::generation::Shown;
-use super::glue::Catalog;
-use super::table::{Mode, Plan, parameter};
+use super::glue::{Catalog, History};
+use super::table::{Mode, Plan};
 use super::transaction::{self, Interrupted, Transaction};
 use super::{CONCURRENT_TABLES, Staged, Watch, Work, definition, external};
 use crate::aws::{Aws, AwsError, Patience, Trouble};
@@ -177,7 +177,7 @@ async fn apply(aws: &Aws, transaction: &Transaction, work: &Work<'_>) -> Result<
             None => create(&catalog, definition::new_table(plan, &plan.location)?, plan).await?,
             Some(table) => {
                 if let Some(input) = definition::with_added(&table, &external::missing(plan))? {
-                    catalog.update_table(&plan.name, table.version_id, input).await?;
+                    catalog.update_table(&plan.name, table.version_id, input, History::Keep).await?;
                 }
             }
         }
@@ -197,7 +197,7 @@ async fn switch(catalog: &Catalog<'_>, transaction: &Transaction, work: &Work<'_
     match catalog.table(&plan.name).await? {
         None => {
             let mut input = definition::new_table(plan, &plan.location)?;
-            record(plan, *generation, &mut input);
+            definition::record(*generation, plan.sync_id, &mut input);
             create(catalog, input, plan).await?;
         }
         Some(table) => {
@@ -210,8 +210,9 @@ async fn switch(catalog: &Catalog<'_>, transaction: &Transaction, work: &Work<'_
                 operations.push(operation);
             }
             let mut input = definition::switched(&table, plan, &plan.location)?;
-            record(plan, *generation, &mut input);
-            catalog.update_table(&plan.name, table.version_id, input).await?;
+            definition::record(*generation, plan.sync_id, &mut input);
+            let history = definition::history(&table, &input);
+            catalog.update_table(&plan.name, table.version_id, input, history).await?;
         }
     }
     operations.extend(additions(&work.table.area_objects)?);
@@ -225,17 +226,6 @@ async fn create(catalog: &Catalog<'_>, input: aws_sdk_glue::types::TableInput, p
         Err(error) if error.trouble == Trouble::Exists => Err(Refused::Interrupted(Interrupted::Void(error))),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(()),
-    }
-}
-
-/// Records the generation and the sync with the table; a null generation removes what was recorded.
-pub(super) fn record(plan: &Plan, generation: Option<i64>, input: &mut aws_sdk_glue::types::TableInput) {
-    let parameters = input.parameters.get_or_insert_default();
-    for (key, value) in [(parameter::GENERATION, generation), (parameter::SYNC, plan.sync_id)] {
-        match value {
-            Some(value) => parameters.insert(key.to_owned(), value.to_string()),
-            None => parameters.remove(key),
-        };
     }
 }
 

@@ -9,10 +9,13 @@ mod external;
 mod generation;
 mod glue;
 mod governed;
+mod mark;
+mod partitions;
 mod prepare;
 mod probe;
 mod publish;
 mod sweep;
+mod switch;
 mod table;
 mod transaction;
 
@@ -365,7 +368,7 @@ async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadli
     let switching = work.iter_mut().filter(|w| !w.is_governed() && w.switch && w.error.is_none());
     stream::iter(switching.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            match Box::pin(external::switch(aws, work.table, watch, deadline)).await {
+            match Box::pin(switch::switch(aws, work.table, watch, deadline)).await {
                 Ok(leftovers) => work.leftovers = leftovers,
                 Err(error) => work.fail(error),
             }
@@ -400,6 +403,7 @@ impl LakeTable {
         }
         self.plan.exists = true;
         self.plan.added.clear();
+        self.partitions.clear();
         self.ready = true;
     }
 }

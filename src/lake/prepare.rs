@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use super::area::Area;
 use super::generation::{self, Shown};
 use super::glue::{Catalog, TableName};
+use super::mark::Mark;
 use super::publish::Publishing;
-use super::table::{self, Kind, Mode, Plan, parameter};
-use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, glue, sweep, transaction};
+use super::table::{self, Kind, Location, Mode, Plan};
+use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, sweep, switch, transaction};
 use crate::aws::{Aws, Doubt, Operation, Patience};
 use crate::config::{Config, DefaultTag};
 use crate::encode::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, TimestampStyle};
@@ -82,11 +83,14 @@ impl Lake {
                     .map_err(|error| AtStream::wrap(stream.stream.clone(), error))
             })
             .collect();
-        let plans: Vec<anyhow::Result<Plan>> = stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
+        let plans: Vec<anyhow::Result<(Plan, Vec<Location>)>> =
+            stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
         let mut tables = Vec::with_capacity(plans.len());
         let mut targets = Vec::with_capacity(plans.len());
+        let mut leftovers = Vec::new();
         for (plan, stream) in plans.into_iter().zip(streams) {
-            let plan = plan?;
+            let (plan, mut replaced) = plan?;
+            leftovers.append(&mut replaced);
             targets.push(target(config, stream, &plan, identity)?);
             tables.push(LakeTable {
                 ready: plan.exists && plan.added.is_empty(),
@@ -98,33 +102,39 @@ impl Lake {
                 publishing: 0,
             });
         }
-        let lake = Self { aws: aws.clone(), publishing: Publishing::new(tables.len()), tables, leftovers: Vec::new() };
+        let lake = Self { aws: aws.clone(), publishing: Publishing::new(tables.len()), tables, leftovers };
         Ok((lake, targets))
     }
 }
 
+/// The plan of one table, and the locations that a switch finished here has set free.
 async fn plan(
     aws: &Aws,
     config: &Config,
     stream: &ConfiguredStream,
     name: TableName,
     identity: &Identity,
-) -> anyhow::Result<Plan> {
+) -> anyhow::Result<(Plan, Vec<Location>)> {
     let patience = Patience::standard();
-    let existing = Catalog::new(aws, &patience).table(&name).await?;
+    let catalog = Catalog::new(aws, &patience);
+    let mut existing = catalog.table(&name).await?;
+    let mut resumed = None;
     if let Some(table) = &existing
-        && let Some(mark) = glue::parameter(table, parameter::SWITCHING)
+        && let Some(mark) = Mark::of(table)?
     {
-        return Err(Failure::config(format!(
-            "{name} is being switched ({mark}), which this version cannot finish: use a version that replaces \
-             partitioned plain tables"
-        )));
+        resumed = Some(switch::resume(&catalog, &name, &mark).await?);
+        existing = catalog.table(&name).await?;
     }
     let shown = match &existing {
         Some(table) => shown(aws, stream, &name, table).await?,
         None => Shown::default(),
     };
     let mut plan = table::plan(config, stream, name, existing.as_ref(), shown, &identity.token)?;
+    let mut leftovers = Vec::new();
+    if let Some(replaced) = resumed {
+        plan.warnings.push(format!("a switch of {} that an earlier sync had begun was finished first", plan.name));
+        leftovers = replaced;
+    }
     // A dropped table leaves its objects behind; a new one in their place would show them again.
     let adopts = existing.is_none() && plan.kind == Kind::External && plan.mode == Mode::Append;
     if adopts && !sweep::is_empty(aws, &plan.location).await? {
@@ -137,7 +147,7 @@ async fn plan(
         ));
         plan.location = fresh;
     }
-    Ok(plan)
+    Ok((plan, leftovers))
 }
 
 /// The generation that a table shows. The manifest of a governed table is only read where the answer matters.
@@ -162,7 +172,7 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
     });
     let json = if plan.json_epoch_millis { JsonTimestamps::EpochMillis } else { JsonTimestamps::Sql };
     let layout = Layout::new(LayoutOptions {
-        columns: plan.columns.clone(),
+        columns: plan.columns.iter().chain(&plan.key_columns).cloned().collect(),
         file_format: plan.file_format,
         metadata,
         timestamps: TimestampStyle { json, ..TimestampStyle::default() },

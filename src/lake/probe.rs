@@ -75,6 +75,7 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
         metadata: Vec::new(),
         added: Vec::new(),
         partition_by: None,
+        key_columns: Vec::new(),
         file_format: FileFormat::Jsonl { gzip: false },
         json_epoch_millis: false,
         exists: false,

@@ -7,11 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
-use super::area;
 use super::glue::{self, Catalog};
 use super::table::{Kind, Location, parameter};
 use super::transaction::Transaction;
-use super::{Lake, TOKEN_CHARS};
+use super::{Lake, TOKEN_CHARS, area, mark};
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience};
 use crate::stage::ObjectName;
 
@@ -275,14 +274,13 @@ async fn locations_of(aws: &Aws, database: &str) -> anyhow::Result<Vec<Location>
     let catalog = Catalog::new(aws, &patience);
     let mut used = Vec::new();
     for table in catalog.tables(database).await? {
-        let parameters = [parameter::PREVIOUS_LOCATION, parameter::SWITCHING, "metadata_location"];
+        let parameters = [parameter::PREVIOUS_LOCATION, "metadata_location"];
         let texts = parameters.iter().filter_map(|key| glue::parameter(&table, key));
-        for text in texts.chain(glue::location(&table)) {
-            used.extend(text.split_whitespace().filter_map(Location::parse));
-        }
+        used.extend(texts.chain(glue::location(&table)).filter_map(Location::parse));
+        used.extend(glue::parameter(&table, parameter::SWITCHING).and_then(mark::location_in));
         if !table.partition_keys().is_empty() && glue::parameter(&table, "table_type").is_none() {
             let name = glue::TableName { database: database.to_owned(), table: table.name().to_owned() };
-            used.extend(catalog.partition_locations(&name).await?.iter().filter_map(|uri| Location::parse(uri)));
+            used.extend(catalog.partitions(&name).await?.iter().filter_map(glue::partition_location));
         }
     }
     Ok(used)
@@ -341,7 +339,7 @@ async fn all_locations(aws: &Aws) -> anyhow::Result<Vec<Location>> {
 }
 
 /// By the names of objects: ours, or the incumbent's 32 hexadecimal digits.
-fn is_written_by_us(key: &str) -> bool {
+pub(super) fn is_written_by_us(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or_default();
     let stem = name.split('.').next().unwrap_or_default();
     let incumbent = stem.len() == 32 && stem.bytes().all(|b| b.is_ascii_hexdigit());

@@ -9,7 +9,7 @@ use super::area::Area;
 use super::definition;
 use super::generation::Shown;
 use super::glue::{self, TableName};
-use crate::config::{Config, FileFormat, Partitioning, TableFormat};
+use crate::config::{CalendarPart, Config, FileFormat, Partitioning, TableFormat};
 use crate::failure::{Failure, StreamName};
 use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::{DatePart, PartitionBy};
@@ -31,6 +31,8 @@ pub(super) mod parameter {
     pub(in crate::lake) const JSON_TIMESTAMPS: &str = "airbyte.json_timestamps";
     /// A switch of a partitioned table that has begun.
     pub(in crate::lake) const SWITCHING: &str = "airbyte.switching";
+    /// What the table is to become by that switch.
+    pub(in crate::lake) const SWITCHING_DEFINITION: &str = "airbyte.switching_definition";
 }
 
 /// What registers the table's objects.
@@ -104,6 +106,9 @@ pub(crate) struct Plan {
     /// Columns that the table lacks.
     pub(crate) added: Vec<Field>,
     pub(crate) partition_by: Option<PartitionBy>,
+    /// Columns of the stream that are partition keys themselves. The table has no such columns beside its keys, the
+    /// files do: they keep the values as they came.
+    pub(crate) key_columns: Vec<Field>,
     pub(crate) file_format: FileFormat,
     /// Whether JSON Lines carry timestamps as epoch milliseconds, as the incumbent's objects do.
     pub(crate) json_epoch_millis: bool,
@@ -174,7 +179,12 @@ pub(crate) fn plan(
     let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
     let fields = schema::columns(&stream.json_schema, &options);
     let metadata = if metadata_columns { schema::metadata_columns() } else { Vec::new() };
-    let partition_by = partitioning(config, stream, &fields, &mut warnings);
+    let mut partition_by = partitioning(config, stream, &fields, &mut warnings);
+    if let Some(table) = existing {
+        same_partition_keys(&name, table, partition_by.as_mut())?;
+    }
+    let is_key = |field: &Field| partition_by.as_ref().is_some_and(|by| by.is_key(&field.name));
+    let (key_columns, columns) = fields.into_iter().partition(is_key);
     let location = match existing {
         Some(table) => location_of(&name, table)?,
         None => new_location(config, stream, &name),
@@ -194,10 +204,11 @@ pub(crate) fn plan(
         stream: stream.stream.clone(),
         kind,
         location,
-        columns: fields,
+        columns,
         metadata,
         added: Vec::new(),
         partition_by,
+        key_columns,
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
         json_epoch_millis: false,
         exists: existing.is_some(),
@@ -210,20 +221,12 @@ pub(crate) fn plan(
     if let Some(table) = existing {
         continue_table(config, &mut plan, table)?;
     }
-    if kind == Kind::External && plan.partition_by.is_some() && matches!(plan.mode, Mode::Replace { .. }) {
-        return Err(Failure::config(format!(
-            "{} is a partitioned plain table, and replacing those is not available yet: choose NO PARTITIONING, sync \
-             mode append, or governed tables",
-            plan.name
-        )));
-    }
     Ok(plan)
 }
 
 /// What a table that exists demands.
 fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Result<()> {
     let name = plan.name.clone();
-    same_partition_keys(&name, table, plan.partition_by.as_ref())?;
     let replaces = matches!(plan.mode, Mode::Replace { .. });
     let own = definition::file_format(table);
     match (config.file_format, own) {
@@ -248,14 +251,9 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
         _ => {}
     }
     if replaces {
-        if let Some(key) = definition::projection(table) {
-            return Err(Failure::config(format!(
-                "{name} uses partition projection ({key}), which no switch can honour: remove the parameter, or use \
-                 sync mode append"
-            )));
-        }
-        return Ok(());
+        return may_switch(&name, table);
     }
+    may_append(plan, table)?;
     plan.json_epoch_millis = glue::parameter(table, parameter::JSON_TIMESTAMPS).is_none();
     let own = plan.columns.len();
     let wanted: Vec<Field> = plan.all_columns().cloned().collect();
@@ -276,6 +274,33 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
         ));
     }
     Ok(())
+}
+
+/// Engines that compute partitions do not look where a switch would put them.
+pub(super) fn may_switch(name: &TableName, table: &Table) -> anyhow::Result<()> {
+    let Some(key) = definition::projection(table) else { return Ok(()) };
+    Err(Failure::config(format!(
+        "{name} uses partition projection ({key}): engines would look for partitions where that says, and a full refresh \
+         puts the new rows elsewhere; remove the parameter, or use sync mode append"
+    )))
+}
+
+/// Where partitions are computed from a template, rows that are not where it says would never be seen.
+fn may_append(plan: &Plan, table: &Table) -> anyhow::Result<()> {
+    let projected =
+        glue::parameter(table, "projection.enabled").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let template = glue::parameter(table, "storage.location.template").filter(|_| projected);
+    let (Some(template), Some(by)) = (template, &plan.partition_by) else { return Ok(()) };
+    let folder: String = by.keys().map(|(name, _)| format!("{name}=${{{name}}}/")).collect();
+    let ours = format!("{}{folder}", plan.location.uri());
+    if template.trim_end_matches('/') == ours.trim_end_matches('/') {
+        return Ok(());
+    }
+    Err(Failure::config(format!(
+        "{} has the storage.location.template {template}, where this connector does not write: set it to {ours}, or remove \
+         it",
+        plan.name
+    )))
 }
 
 fn words(format: FileFormat) -> &'static str {
@@ -329,20 +354,27 @@ fn partitioning(
     fields: &[Field],
     warnings: &mut Vec<String>,
 ) -> Option<PartitionBy> {
-    let parts = parts(config.partitioning);
-    if parts.is_empty() {
-        return None;
-    }
+    let by = if config.partition_fields.is_empty() {
+        let parts = parts(config.partitioning);
+        if parts.is_empty() {
+            return None;
+        }
+        by_cursor(parts, stream, fields)
+    } else {
+        let wanted: Vec<_> = config.partition_fields.iter().map(|f| (f.column.as_str(), f.part.map(part))).collect();
+        PartitionBy::fields(&wanted, fields)
+    };
+    by.map_err(|why| warnings.push(format!("stream {}: {why}, so the table is not partitioned", stream.stream))).ok()
+}
+
+fn by_cursor(parts: &[DatePart], stream: &ConfiguredStream, fields: &[Field]) -> Result<PartitionBy, String> {
     let cursor = match stream.cursor_field.as_slice() {
         [name] => fields.iter().find(|field| field.source == *name),
         _ => None,
     };
-    let by = cursor.and_then(|cursor| PartitionBy::new(parts, cursor, fields.iter().map(|f| f.name.as_str())));
-    if by.is_none() {
-        let why = if cursor.is_some() { "the cursor is no date" } else { "it has no cursor among its fields" };
-        warnings.push(format!("stream {}: {why}, so the table is not partitioned", stream.stream));
-    }
-    by
+    let cursor = cursor.ok_or("it has no cursor among its fields")?;
+    let by = PartitionBy::cursor(parts, cursor, fields.iter().map(|f| f.name.as_str()));
+    by.ok_or_else(|| "the cursor is no date".to_owned())
 }
 
 fn parts(partitioning: Partitioning) -> &'static [DatePart] {
@@ -357,26 +389,41 @@ fn parts(partitioning: Partitioning) -> &'static [DatePart] {
     }
 }
 
-fn same_partition_keys(name: &TableName, table: &Table, by: Option<&PartitionBy>) -> anyhow::Result<()> {
+fn part(part: CalendarPart) -> DatePart {
+    match part {
+        CalendarPart::Year => DatePart::Year,
+        CalendarPart::Month => DatePart::Month,
+        CalendarPart::Day => DatePart::Day,
+    }
+}
+
+/// Goes on with the partition keys of a table that exists: their types win, their number, order and names must be those
+/// that the configuration asks for.
+pub(super) fn same_partition_keys(
+    name: &TableName,
+    table: &Table,
+    mut by: Option<&mut PartitionBy>,
+) -> anyhow::Result<()> {
     let found: Vec<(String, String)> = table
         .partition_keys()
         .iter()
         .map(|key| (key.name().to_lowercase(), key.r#type().unwrap_or_default().to_lowercase()))
         .collect();
-    let wanted: Vec<(String, String)> =
-        by.map(|by| by.keys().iter().map(|(n, t)| (n.clone(), (*t).to_owned())).collect()).unwrap_or_default();
-    if found == wanted {
+    let same = match &mut by {
+        Some(by) => by.adopt(&found),
+        None => found.is_empty(),
+    };
+    if same {
         return Ok(());
     }
-    let say = |keys: &[(String, String)]| match keys {
-        [] => "none".to_owned(),
-        keys => keys.iter().map(|(n, t)| format!("{n} {t}")).collect::<Vec<_>>().join(", "),
-    };
+    let say = |keys: Vec<String>| if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+    let theirs = found.iter().map(|(name, hive)| format!("{name} {hive}")).collect();
+    let ours = by.iter().flat_map(|by| by.keys()).map(|(name, hive)| format!("{name} {hive}")).collect();
     Err(Failure::config(format!(
-        "{name} exists with other partition keys ({}) than the configuration asks for ({}): set partitioning to match \
-         the table, give the stream another name, or drop the table",
-        say(&found),
-        say(&wanted)
+        "{name} exists with other partition keys ({}) than the configuration asks for ({}): set partitioning or \
+         partition_fields to match the table, give the stream another name, or drop the table",
+        say(theirs),
+        say(ours)
     )))
 }
 

@@ -118,6 +118,7 @@ impl Sync {
             self.last_commit().await;
         }
         self.abort().await;
+        self.progress.requests(&self.emitter);
     }
 
     async fn last_commit(&mut self) {

@@ -10,7 +10,7 @@ mod relief;
 mod sweeping;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::aws::Aws;
 use crate::budget::Budget;
-use crate::claim::StreamIndex;
+use crate::claim::{CompleteStream, StreamIndex};
 use crate::config::Config;
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
 use crate::lake::{Batch, Checkpoint, Identity, Lake, Outcome, Watch};
@@ -89,6 +89,7 @@ enum Reason {
     Complete,
     Memory,
     Late,
+    Objects,
     EndOfInput,
 }
 
@@ -99,6 +100,7 @@ impl Reason {
             Self::Complete => "streams are complete",
             Self::Memory => "memory is needed",
             Self::Late => "more objects of an earlier one are in S3",
+            Self::Objects => "many objects wait",
             Self::EndOfInput => "the input has ended",
         }
     }
@@ -140,7 +142,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         }
     }
     let sweeping = Sweeping::begin(lake.sweep(&identity.token), emitter.clone());
-    let stage = Stage::new(aws.clone(), identity.token.clone());
+    let stage = Stage::new(aws.clone(), identity.token.clone(), config.kms_key_id.clone());
     let names: Vec<StreamName> = catalog.streams.iter().map(|s| s.stream.clone()).collect();
     let facts = catalog.streams.iter().zip(&targets).map(|(stream, target)| Facts {
         name: stream.stream.clone(),
@@ -241,7 +243,7 @@ struct Sync {
 enum Event {
     Stop,
     PartFailed,
-    Committed(anyhow::Result<(Lake, Outcome)>),
+    Committed(anyhow::Result<Box<(Lake, Outcome)>>),
     Tick,
     Freed,
     Late,
@@ -273,7 +275,7 @@ impl Sync {
                     let unknown = || Failure::transient("a part of an object could not be sent to S3");
                     return Err(self.part_failure().unwrap_or_else(unknown));
                 }
-                Event::Committed(done) => self.settle(done?)?,
+                Event::Committed(done) => self.settle(*done?)?,
                 Event::Freed => {}
                 Event::Late => {
                     self.late_due.get_or_insert_with(|| Instant::now() + LATE_PAUSE);
@@ -311,7 +313,7 @@ impl Sync {
             biased;
             _ = stop.wait_for(|stop| *stop) => Event::Stop,
             () = stage.failed() => Event::PartFailed,
-            done = join(in_flight), if in_flight.is_some() => Event::Committed(done),
+            done = join(in_flight), if in_flight.is_some() => Event::Committed(done.map(Box::new)),
             () = tokio::time::sleep_until(due) => Event::Tick,
             () = budget.freed(), if !may_read => Event::Freed,
             () = one_more(lake), if lake.as_ref().is_some_and(Lake::is_publishing) => Event::Late,
@@ -431,12 +433,19 @@ impl Sync {
         Ok(())
     }
 
-    /// Seals every batch and hands everything since the last checkpoint to the lake.
-    fn begin_checkpoint(&mut self, reason: Reason, complete: Vec<crate::claim::CompleteStream>) -> anyhow::Result<()> {
+    /// Seals what can be committed and hands everything since the last checkpoint to the lake.
+    fn begin_checkpoint(&mut self, reason: Reason, complete: Vec<CompleteStream>) -> anyhow::Result<()> {
         self.next_commit = Instant::now() + self.commit_interval;
         self.checkpoint_soon = None;
-        for writer in &mut self.writers {
-            writer.seal_all(&self.budget)?;
+        let switched: HashSet<StreamIndex> = complete.iter().map(CompleteStream::stream).collect();
+        for (index, (writer, facts)) in self.writers.iter_mut().zip(&self.facts).enumerate() {
+            // What waits for a switch waits all the same when its objects are closed: they may reach their size first.
+            let may_wait = matches!(reason, Reason::Interval | Reason::Complete);
+            if may_wait && facts.replaces && !switched.contains(&StreamIndex(index)) {
+                writer.seal_old(&self.budget)?;
+            } else {
+                writer.seal_all(&self.budget)?;
+            }
             progress::report_losses(&self.emitter, writer);
         }
         let batches: Vec<_> = self.writers.iter_mut().flat_map(|writer| writer.sealed.drain(..)).collect();
@@ -447,7 +456,7 @@ impl Sync {
         &mut self,
         reason: Reason,
         batches: Vec<Batch>,
-        complete: Vec<crate::claim::CompleteStream>,
+        complete: Vec<CompleteStream>,
     ) -> anyhow::Result<()> {
         (self.late_due, self.starved_since) = (None, None);
         let publishing = self.lake.as_ref().is_some_and(Lake::is_publishing);

@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::writer::Writer;
+use super::writer::{SealReason, Sizes, Writer};
 use crate::aws::Aws;
 use crate::budget::Budget;
 use crate::protocol::{Emitter, Level};
 use crate::schema::coerce::ChangeKind;
+use crate::schema::partition::{LONGEST_VALUE, NULL_PARTITION};
 use crate::stage::Stage;
 
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 const MIB: f64 = 1024.0 * 1024.0;
+/// The mean size under which objects are small.
+const SMALL_BYTES: u64 = 8 * 1024 * 1024;
+/// How many objects of a stream in one sync are worth a word.
+const MANY: u64 = 10;
 
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -59,14 +64,24 @@ impl Progress {
 
     pub(super) fn finished(&self, emitter: &Emitter, writers: &[Writer], held_states: usize) {
         emitter.log(Level::Info, self.summary(writers));
-        let calls: Vec<String> = self.aws.calls().iter().map(|(name, count)| format!("{name} {count}")).collect();
-        emitter.log(Level::Info, format_args!("AWS requests: {}", calls.join(", ")));
+        self.requests(emitter);
+        for writer in writers {
+            report_small_objects(emitter, writer);
+        }
         if held_states > 0 {
             emitter.log(
                 Level::Warn,
                 format_args!("{held_states} states are kept back, since their streams were not completed"),
             );
         }
+    }
+
+    /// What the sync has asked of AWS, which is what AWS charges for.
+    pub(super) fn requests(&self, emitter: &Emitter) {
+        let calls = self.aws.calls();
+        let each: Vec<String> = calls.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let all: u64 = calls.values().sum();
+        emitter.log(Level::Info, format_args!("AWS requests: {all} ({})", each.join(", ")));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -95,6 +110,37 @@ pub(super) fn count(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
+/// A warning where objects are small for want of a better setting, which is named. A few small objects are nobody's
+/// trouble.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn report_small_objects(emitter: &Emitter, writer: &Writer) {
+    let Sizes { objects, bytes, by_reason, checkpoints } = writer.sizes;
+    if objects < MANY || bytes / objects >= SMALL_BYTES {
+        return;
+    }
+    let of = |reason: SealReason| by_reason[reason as usize];
+    let by_checkpoint = of(SealReason::Checkpoint);
+    let most = by_reason.into_iter().max().unwrap_or_default();
+    let cure = if most == by_checkpoint && by_checkpoint < 2 * checkpoints.max(1) {
+        "each commit closes them: raise commit_interval_minutes"
+    } else if most == by_checkpoint || most == of(SealReason::Partitions) {
+        "each partition has its own: partition by less with partitioning or partition_fields"
+    } else if most == of(SealReason::Memory) {
+        "they are closed early for want of memory: raise memory_limit_mb"
+    } else {
+        "raise target_file_size_mb"
+    };
+    let mean = bytes as f64 / objects as f64 / MIB;
+    emitter.log(
+        Level::Warn,
+        format_args!(
+            "stream {}: its {objects} objects have {mean:.2} MiB in the mean, and queries over small objects are slow; \
+             {cure}",
+            writer.name
+        ),
+    );
+}
+
 /// One warning for each column that lost values since the last checkpoint, and one for undeclared fields.
 pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
     for loss in writer.losses.drain() {
@@ -111,6 +157,17 @@ pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
                 loss.field,
                 loss.reason,
                 loss.first_line
+            ),
+        );
+    }
+    let homeless = std::mem::take(&mut writer.without_partition);
+    if homeless > 0 {
+        emitter.log(
+            Level::Warn,
+            format_args!(
+                "stream {}: {homeless} rows are in partition {NULL_PARTITION}, since their value has more than \
+                 {LONGEST_VALUE} bytes; it is in the files",
+                writer.name
             ),
         );
     }

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
+use super::writer::SealReason;
 use super::{Instant, Reason, Sync};
 use crate::lake::Lake;
 
 /// How long the input may wait for memory before a checkpoint is tried.
 const STARVED: Duration = Duration::from_secs(10);
+/// Closed objects that may wait for a checkpoint: each takes a little memory that sending it does not free.
+const MOST_SEALED: usize = 10_000;
 
 impl Sync {
     /// Whether more input may be read. At the limit the largest batches are sealed and sent until a quarter of the
     /// limit is in flight, or a checkpoint is begun early; if nothing of ours is left to free, one more chunk is
     /// admitted, however large it is.
     pub(super) fn make_room(&mut self) -> bool {
+        if self.writers.iter().map(|writer| writer.sealed.len()).sum::<usize>() >= MOST_SEALED {
+            self.checkpoint_by(Instant::now(), Reason::Objects);
+            return false;
+        }
         if self.budget.has_room() {
             self.starved_since = None;
             return true;
@@ -59,7 +66,7 @@ impl Sync {
                 return;
             }
             let writer = &mut self.writers[index];
-            if let Err(error) = writer.seal(&partition, &self.budget) {
+            if let Err(error) = writer.seal(&partition, &self.budget, SealReason::Memory) {
                 self.failure.get_or_insert(error);
                 return;
             }

@@ -1,6 +1,7 @@
 //! One stream's records into its open batches, one for each partition.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 
@@ -10,12 +11,22 @@ use crate::encode::{Encoder, Losses, Row};
 use crate::failure::{Failure, StreamName};
 use crate::lake::{Batch, Target};
 use crate::protocol::Record;
+use crate::schema::partition::Partition;
 use crate::stage::{ObjectName, PART_BYTES, Stage, Upload};
 
 use super::ledger::Ledger;
 
 /// Input bytes after which a batch's memory is measured again.
 const MEASURE_EVERY: u64 = 64 * 1024;
+/// The most partitions of a stream that are open at one time. Their memory is bounded anyway; this bounds what lies
+/// about in small pieces.
+const MOST_OPEN: usize = 4096;
+/// How many of them are closed when there are more: those that have had no record for the longest time.
+const CLOSED_AT_ONCE: usize = MOST_OPEN / 8;
+/// What an open batch takes beside its encoder: its place among the others, its names, its upload to be.
+const OPEN_BYTES: u64 = 2048;
+/// How long a batch may stay open over checkpoints. Buckets often abort uploads that are a day old.
+const OPEN_AT_MOST: Duration = Duration::from_secs(6 * 3600);
 
 /// Makes objects, with names that are never used twice.
 #[derive(Debug)]
@@ -48,6 +59,33 @@ struct Open {
     upload: Upload,
     reservation: Reservation,
     unmeasured: u64,
+    opened: Instant,
+    /// The number of the stream's record that came last.
+    last: u64,
+}
+
+/// Why a batch is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SealReason {
+    /// The object has its size.
+    Full,
+    /// Memory is needed.
+    Memory,
+    /// Too many partitions are open.
+    Partitions,
+    /// Everything is committed.
+    Checkpoint,
+}
+
+/// What a stream's objects came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sizes {
+    pub(super) objects: u64,
+    pub(super) bytes: u64,
+    /// Objects by why they were closed, in the order of [`SealReason`].
+    pub(super) by_reason: [u64; 4],
+    /// Checkpoints that closed any.
+    pub(super) checkpoints: u64,
 }
 
 /// A stream and its open batches.
@@ -61,6 +99,9 @@ pub(super) struct Writer {
     pub(super) losses: Losses,
     pub(super) records: u64,
     pub(super) bytes: u64,
+    pub(super) sizes: Sizes,
+    /// Records whose value was too long for a partition of its own, since the last report.
+    pub(super) without_partition: u64,
 }
 
 impl Writer {
@@ -74,6 +115,8 @@ impl Writer {
             losses: Losses::default(),
             records: 0,
             bytes: 0,
+            sizes: Sizes::default(),
+            without_partition: 0,
         }
     }
 
@@ -90,7 +133,11 @@ impl Writer {
         objects: &mut Objects,
         target_file_bytes: u64,
     ) -> anyhow::Result<()> {
-        let partition = self.target.partition_by.as_ref().map(|by| by.values(record.data)).unwrap_or_default();
+        let Partition { values: partition, too_long } =
+            self.target.partition_by.as_ref().map(|by| by.partition(record.data)).unwrap_or_default();
+        if self.open.len() >= MOST_OPEN && !self.open.contains_key(&partition) {
+            self.seal_idle(budget)?;
+        }
         let open = match self.open.get_mut(&partition) {
             Some(open) => open,
             None => {
@@ -98,8 +145,10 @@ impl Writer {
                     encoder: Encoder::new(std::sync::Arc::clone(&self.target.layout)),
                     claim: None,
                     upload: objects.open(&self.target, &partition),
-                    reservation: budget.reserve(0),
+                    reservation: budget.reserve(OPEN_BYTES),
                     unmeasured: 0,
+                    opened: Instant::now(),
+                    last: 0,
                 };
                 self.open.entry(partition.clone()).or_insert(open)
             }
@@ -111,12 +160,14 @@ impl Writer {
         ledger.admit(self.index, &mut open.claim, bytes);
         self.records += 1;
         self.bytes += bytes;
+        self.without_partition += u64::from(too_long);
+        open.last = self.records;
         open.unmeasured += bytes;
         if open.encoder.output_len() >= PART_BYTES || open.unmeasured >= MEASURE_EVERY {
             open.ship(budget);
         }
         if open.encoder.encoded() >= target_file_bytes {
-            self.seal(&partition, budget)?;
+            self.seal(&partition, budget, SealReason::Full)?;
         }
         Ok(())
     }
@@ -141,7 +192,7 @@ impl Writer {
     }
 
     /// Closes one batch; its object waits for the next checkpoint.
-    pub(super) fn seal(&mut self, partition: &[String], budget: &Budget) -> anyhow::Result<()> {
+    pub(super) fn seal(&mut self, partition: &[String], budget: &Budget, reason: SealReason) -> anyhow::Result<()> {
         let Some((partition, open)) = self.open.remove_entry(partition) else { return Ok(()) };
         let Open { encoder, claim, upload, reservation, .. } = open;
         // A batch is opened by its first record; without one there is nothing to keep.
@@ -151,14 +202,39 @@ impl Writer {
         kept.resize(rest.len() as u64);
         drop(reservation);
         let object = upload.seal(rest, kept);
+        self.sizes.objects += 1;
+        self.sizes.bytes += object.size();
+        self.sizes.by_reason[reason as usize] += 1;
         self.sealed.push(Batch { stream: self.index, partition, object, claim });
         Ok(())
     }
 
     /// Closes every batch.
     pub(super) fn seal_all(&mut self, budget: &Budget) -> anyhow::Result<()> {
-        let partitions: Vec<Vec<String>> = self.open.keys().cloned().collect();
-        partitions.iter().try_for_each(|partition| self.seal(partition, budget))
+        self.seal_where(budget, |_| true)
+    }
+
+    /// Closes the batches that have been open for so long that they may not wait any more. The others go on growing: it
+    /// is for streams of which nothing can be committed yet.
+    pub(super) fn seal_old(&mut self, budget: &Budget) -> anyhow::Result<()> {
+        self.seal_where(budget, |open| open.opened.elapsed() > OPEN_AT_MOST)
+    }
+
+    fn seal_where(&mut self, budget: &Budget, due: impl Fn(&Open) -> bool) -> anyhow::Result<()> {
+        let partitions: Vec<Vec<String>> =
+            self.open.iter().filter(|(_, open)| due(open)).map(|(partition, _)| partition.clone()).collect();
+        self.sizes.checkpoints += u64::from(!partitions.is_empty());
+        partitions.iter().try_for_each(|partition| self.seal(partition, budget, SealReason::Checkpoint))
+    }
+
+    /// Closes the batches that have had no record for the longest time, many at once, since finding them takes a look
+    /// at all.
+    fn seal_idle(&mut self, budget: &Budget) -> anyhow::Result<()> {
+        let mut idle: Vec<(u64, Vec<String>)> =
+            self.open.iter().map(|(partition, open)| (open.last, partition.clone())).collect();
+        idle.select_nth_unstable(CLOSED_AT_ONCE);
+        idle.truncate(CLOSED_AT_ONCE);
+        idle.iter().try_for_each(|(_, partition)| self.seal(partition, budget, SealReason::Partitions))
     }
 
     /// Whether an object is one of this stream's.
@@ -182,7 +258,7 @@ impl Open {
             let reservation = budget.reserve(part.len() as u64);
             self.upload.send(part, reservation);
         }
-        self.reservation.resize(self.encoder.memory());
+        self.reservation.resize(self.encoder.memory() + OPEN_BYTES);
         self.unmeasured = 0;
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use bytes::Bytes;
 
 use super::{ObjectName, Shared};
@@ -32,6 +32,8 @@ impl Shared {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             // A name is never reused; should it be, the older object wins and we hear of it.
             .if_none_match("*")
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.kms_key_id.clone())
             .body(ByteStream::from(body))
             .customize()
             .config_override(limit)
@@ -39,6 +41,11 @@ impl Shared {
             .disable_payload_signing();
         let answer = self.aws.call(operation, &object.to_string(), request.send()).await?;
         answer.e_tag.ok_or_else(|| AwsError::odd_answer(operation, object.to_string(), "an ETag"))
+    }
+
+    /// Without a key of the user's the bucket's own encryption applies, whatever it is.
+    fn encryption(&self) -> Option<ServerSideEncryption> {
+        self.kms_key_id.as_ref().map(|_| ServerSideEncryption::AwsKms)
     }
 
     pub(super) async fn create_upload(&self, object: &ObjectName, token: &str) -> Result<String, AwsError> {
@@ -50,6 +57,8 @@ impl Shared {
             .bucket(&object.bucket)
             .key(&object.key)
             .metadata(TOKEN, token)
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.kms_key_id.clone())
             .checksum_algorithm(ChecksumAlgorithm::Crc32);
         let answer = self.aws.call(operation, &object.to_string(), request.send()).await?;
         answer.upload_id.ok_or_else(|| AwsError::odd_answer(operation, object.to_string(), "an upload id"))

@@ -44,6 +44,7 @@ pub struct Stage {
 struct Shared {
     aws: Aws,
     token: String,
+    kms_key_id: Option<String>,
     permits: Semaphore,
     in_flight: AtomicU64,
     objects: AtomicU64,
@@ -54,14 +55,16 @@ struct Shared {
 }
 
 impl Stage {
-    /// `token` names this process in the metadata of everything it writes.
+    /// `token` names this process in the metadata of everything it writes; `kms_key_id` is the key that encrypts it, if
+    /// not the bucket decides.
     #[must_use]
-    pub fn new(aws: Aws, token: String) -> Self {
+    pub fn new(aws: Aws, token: String, kms_key_id: Option<String>) -> Self {
         let (failed, _) = watch::channel(false);
         Self {
             shared: Arc::new(Shared {
                 aws,
                 token,
+                kms_key_id,
                 permits: Semaphore::new(CONCURRENT_BODIES),
                 in_flight: AtomicU64::new(0),
                 objects: AtomicU64::new(0),

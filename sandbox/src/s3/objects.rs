@@ -20,9 +20,17 @@ use crate::clock;
 use crate::refusal::{Answer, Refusal, escape};
 use crate::state::State;
 
-/// The headers that S3 keeps with an object, besides metadata.
-const KEPT: [&str; 6] =
-    ["content-type", "content-encoding", "content-disposition", "content-language", "cache-control", "expires"];
+/// The headers that S3 keeps with an object, besides metadata. Nothing is encrypted, but what was asked for is told.
+const KEPT: [&str; 8] = [
+    "content-type",
+    "content-encoding",
+    "content-disposition",
+    "content-language",
+    "cache-control",
+    "expires",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+];
 
 /// What a request says about the object it makes.
 pub(super) fn kept_headers(headers: &HeaderMap) -> BTreeMap<String, String> {

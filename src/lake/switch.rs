@@ -1,0 +1,325 @@
+//! The switch of a plain table: a new generation lies elsewhere, in its area, until the table is pointed at it.
+//!
+//! A table without partitions switches in one guarded `UpdateTable`. A partitioned one cannot, since every partition has
+//! a location of its own: its switch is announced by a [`Mark`] on the table, and from then on whoever finds the mark
+//! brings it to its end, this process or the next sync. That is done by comparing the catalog with the area until
+//! nothing differs: so it does not matter which calls of whom have happened before.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_glue::types::{Partition, PartitionInput, Table, TableInput};
+use tokio::time::Instant;
+
+use super::generation::Shown;
+use super::glue::{self, Catalog, TableName};
+use super::mark::{Becomes, Mark};
+use super::partitions::Values;
+use super::table::{Location, Mode, Plan, parameter};
+use super::{LakeTable, Watch, definition, sweep};
+use crate::aws::{Aws, AwsError, Patience, Trouble};
+use crate::failure::Failure;
+use crate::schema::partition;
+
+/// How often a switch compares and corrects, or a guarded update is tried, before it is left to the next sync.
+const ROUNDS: u32 = 20;
+
+/// Makes the table show the area and record the generation. Returns the locations that may be deleted once the states
+/// are out.
+pub(super) async fn switch(
+    aws: &Aws,
+    table: &LakeTable,
+    watch: &Watch,
+    deadline: Instant,
+) -> anyhow::Result<Vec<Location>> {
+    let patience = Patience::until(deadline);
+    let catalog = Catalog::new(aws, &patience);
+    let Mode::Replace { generation, area } = &table.plan.mode else {
+        return Err(Failure::system("a switch of a stream that appends"));
+    };
+    let switch =
+        Switch { catalog: &catalog, plan: &table.plan, generation: *generation, target: area.location(), watch };
+    let keys = whole(aws, table, switch.target).await?;
+    if table.plan.partition_by.is_none() {
+        return Box::pin(switch.at_once()).await;
+    }
+    let Some(mark) = Box::pin(switch.announce(table.area_objects.len())).await? else { return Ok(Vec::new()) };
+    // There is no way back from here, and none is needed: whatever is not done in time, the next sync does.
+    let patience = Patience::standard();
+    let catalog = Catalog::new(aws, &patience);
+    Box::pin(carry_out(&catalog, &table.plan.name, &mark, &keys)).await
+}
+
+/// Finishes a switch whose mark was found on the table. Returns the locations that may be deleted once the states of
+/// this sync are out.
+pub(super) async fn resume(catalog: &Catalog<'_>, name: &TableName, mark: &Mark) -> anyhow::Result<Vec<Location>> {
+    let keys = keys_in(catalog.aws, &mark.target).await?;
+    if (keys.len() as u64) < mark.becomes.objects {
+        return Err(Failure::config(format!(
+            "{name} is being switched to {}, where {} of {} objects are gone, so neither its former rows nor the new \
+             ones can be shown whole: restore the objects, or drop the table and its location and sync again",
+            mark.target.uri(),
+            mark.becomes.objects - keys.len() as u64,
+            mark.becomes.objects
+        )));
+    }
+    Box::pin(carry_out(catalog, name, mark, &keys)).await
+}
+
+/// The terms of one switch.
+struct Switch<'a> {
+    catalog: &'a Catalog<'a>,
+    plan: &'a Plan,
+    generation: Option<i64>,
+    target: &'a Location,
+    watch: &'a Watch,
+}
+
+impl Switch<'_> {
+    /// One guarded `UpdateTable`: location, columns, parameters, generation.
+    async fn at_once(&self) -> anyhow::Result<Vec<Location>> {
+        let Self { catalog, plan, generation, target, .. } = *self;
+        let mut leftovers = Vec::new();
+        let mut attempt = 0;
+        loop {
+            let current = catalog.table(&plan.name).await?;
+            if current.as_ref().and_then(glue::location).and_then(Location::parse).as_ref() == Some(target) {
+                // The doubtful call before this one has happened.
+                return Ok(leftovers);
+            }
+            self.heard()?;
+            let result = match current {
+                None => {
+                    let mut input = definition::new_table(plan, target)?;
+                    definition::record(generation, plan.sync_id, &mut input);
+                    catalog.create_table(&plan.name, input).await
+                }
+                Some(current) => {
+                    self.may_replace(&current)?;
+                    let mut input = definition::switched(&current, plan, target)?;
+                    definition::record(generation, plan.sync_id, &mut input);
+                    leftovers = remember_previous(&current, plan.sync_id, target, &mut input);
+                    let history = definition::history(&current, &input);
+                    catalog.update_table(&plan.name, current.version_id.clone(), input, history).await
+                }
+            };
+            let Err(error) = result else { return Ok(leftovers) };
+            attempt += 1;
+            pause_or(catalog, error, attempt).await?;
+        }
+    }
+
+    /// Sets the mark on the table, which is created for it if need be. `None` if somebody has switched it to our area
+    /// already.
+    async fn announce(&self, objects: usize) -> anyhow::Result<Option<Mark>> {
+        let Self { catalog, plan, generation, target, .. } = *self;
+        let objects = objects as u64;
+        let mut attempt = 0;
+        loop {
+            let current = catalog.table(&plan.name).await?;
+            if let Some(current) = &current {
+                match Mark::of(current)? {
+                    // The doubtful call before this one has happened.
+                    Some(mark) if mark.target == *target => return Ok(Some(mark)),
+                    Some(_) => return Err(overtaken(&plan.name)),
+                    None if location(current).as_ref() == Some(target) => return Ok(None),
+                    None => {}
+                }
+            }
+            self.heard()?;
+            let becomes = |before: Option<&Table>, after: &TableInput| Mark {
+                generation,
+                target: target.clone(),
+                becomes: Becomes::new(before, after, plan.sync_id, objects),
+            };
+            let (mark, result) = match current {
+                None => {
+                    let mut input = definition::new_table(plan, target)?;
+                    let mark = becomes(None, &input);
+                    mark.put_on(&plan.name, &mut input)?;
+                    (mark, catalog.create_table(&plan.name, input).await)
+                }
+                Some(current) => {
+                    self.may_replace(&current)?;
+                    let after = definition::switched(&current, plan, target)?;
+                    let mark = becomes(Some(&current), &after);
+                    let mut input = glue::input_of(&current);
+                    mark.put_on(&plan.name, &mut input)?;
+                    // Kept now if it is worth it: later it would carry the mark.
+                    let history = definition::history(&current, &after);
+                    (mark, catalog.update_table(&plan.name, current.version_id.clone(), input, history).await)
+                }
+            };
+            let Err(error) = result else { return Ok(Some(mark)) };
+            attempt += 1;
+            pause_or(catalog, error, attempt).await?;
+        }
+    }
+
+    /// Asked last, since reading may have taken its time.
+    fn heard(&self) -> anyhow::Result<()> {
+        if self.watch.is_heard() {
+            return Ok(());
+        }
+        Err(Failure::transient("nobody reads our output any more, so no table is switched"))
+    }
+
+    /// Whether the table is still one that this sync may replace.
+    fn may_replace(&self, current: &Table) -> anyhow::Result<()> {
+        let plan = self.plan;
+        super::still_ours(plan, self.generation, Shown::of(current, &[]).generation)?;
+        super::table::may_switch(&plan.name, current)?;
+        super::table::same_partition_keys(&plan.name, current, plan.partition_by.clone().as_mut())
+    }
+}
+
+/// Brings the catalog to what the mark says: new partitions, partitions pointed at the area, no others, and last the
+/// table, which loses the mark and records the generation.
+async fn carry_out(
+    catalog: &Catalog<'_>,
+    name: &TableName,
+    mark: &Mark,
+    keys: &[String],
+) -> anyhow::Result<Vec<Location>> {
+    let mut leftovers = Vec::new();
+    for round in 1..=ROUNDS {
+        let Some(table) = catalog.table(name).await? else {
+            return Err(Failure::transient(format!("{name} was dropped while it was switched: try again")));
+        };
+        match Mark::of(&table)? {
+            Some(found) if found.target == mark.target => {}
+            // Our last call has happened after all, or another process has found the mark and was faster.
+            None if location(&table).as_ref() == Some(&mark.target) => return Ok(leftovers),
+            _ => return Err(overtaken(name)),
+        }
+        let todo = Todo::new(&table, mark, keys, catalog.partitions(name).await?)?;
+        if !todo.is_empty() {
+            todo.apply(catalog, name).await?;
+            continue;
+        }
+        let mut input = mark.apply(&table)?;
+        definition::record(mark.generation, mark.becomes.sync_id, &mut input);
+        leftovers = remember_previous(&table, mark.becomes.sync_id, &mark.target, &mut input);
+        // What is replaced here carries the mark; what is worth keeping was kept when it was set.
+        let result = catalog.update_table(name, table.version_id.clone(), input, glue::History::Skip).await;
+        let Err(error) = result else { return Ok(leftovers) };
+        pause_or(catalog, error, round).await?;
+    }
+    Err(Failure::transient(format!("{name} changes under our hands while it is switched: try again")))
+}
+
+/// How the partitions in the catalog differ from those in the area.
+#[derive(Debug, Default)]
+struct Todo {
+    create: Vec<PartitionInput>,
+    point: Vec<PartitionInput>,
+    delete: Vec<Values>,
+}
+
+impl Todo {
+    fn new(table: &Table, mark: &Mark, keys: &[String], known: Vec<Partition>) -> anyhow::Result<Self> {
+        let mut todo = Self::default();
+        let mut wanted = partitions_of(table, &mark.target, keys)?;
+        let storage = mark.storage(table)?;
+        for partition in known {
+            match wanted.remove(partition.values()) {
+                None => todo.delete.push(partition.values.unwrap_or_default()),
+                Some(place) if glue::partition_location(&partition).as_ref() != Some(&place) => {
+                    todo.point.push(definition::partition_instead(&storage, &partition, &place));
+                }
+                Some(_) => {}
+            }
+        }
+        todo.create = wanted.iter().map(|(values, place)| definition::partition(&storage, values, place)).collect();
+        Ok(todo)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.point.is_empty() && self.delete.is_empty()
+    }
+
+    /// The new rows come before the old ones go. What was raced for shows in the next comparison.
+    async fn apply(self, catalog: &Catalog<'_>, name: &TableName) -> anyhow::Result<()> {
+        catalog.create_partitions(name, self.create).await?;
+        catalog.update_partitions(name, self.point).await?;
+        catalog.delete_partitions(name, self.delete).await
+    }
+}
+
+/// The partitions whose objects have these keys, with their folders.
+fn partitions_of(table: &Table, area: &Location, keys: &[String]) -> anyhow::Result<BTreeMap<Values, Location>> {
+    let names: Vec<&str> = table.partition_keys().iter().map(|key| key.name()).collect();
+    let mut found = BTreeMap::new();
+    // Many objects lie in one folder.
+    let mut folders: HashMap<&str, ()> = HashMap::new();
+    for key in keys {
+        let Some((folder, _)) = key.rsplit_once('/') else { continue };
+        if folders.insert(folder, ()).is_some() || names.is_empty() {
+            continue;
+        }
+        let inside = folder.strip_prefix(&area.folder).unwrap_or_default().trim_start_matches('/');
+        let values = partition::values_in(inside, &names).ok_or_else(|| {
+            Failure::system(format!("s3://{}/{key} lies in no partition of {}", area.bucket, table.name()))
+        })?;
+        found.insert(values, Location { bucket: area.bucket.clone(), folder: folder.to_owned() });
+    }
+    Ok(found)
+}
+
+fn location(table: &Table) -> Option<Location> {
+    glue::location(table).and_then(Location::parse)
+}
+
+fn overtaken(name: &TableName) -> anyhow::Error {
+    Failure::transient(format!("another process is switching {name}, or has switched it since: try again"))
+}
+
+/// Waits before the table is read again: either our doubtful call has happened, or someone else's change has to be
+/// merged.
+async fn pause_or(catalog: &Catalog<'_>, error: AwsError, attempt: u32) -> anyhow::Result<()> {
+    let again = error.is_doubtful() || matches!(error.trouble, Trouble::Exists | Trouble::Contended);
+    if again && attempt <= ROUNDS && catalog.patience.pause(attempt).await { Ok(()) } else { Err(error.into()) }
+}
+
+/// Looks once more whether the area holds everything, since the table will show nothing else: another sync may have
+/// taken a very old area for a dead one's. Answers with the keys of its objects.
+async fn whole(aws: &Aws, table: &LakeTable, area: &Location) -> anyhow::Result<Vec<String>> {
+    if table.area_objects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = keys_in(aws, area).await?;
+    let found: std::collections::HashSet<&str> = keys.iter().map(String::as_str).collect();
+    match table.area_objects.iter().find(|staged| !found.contains(staged.object.name().key.as_str())) {
+        None => Ok(keys),
+        Some(staged) => Err(Failure::transient(format!(
+            "{} is gone, so {} is not switched: the sync has to be run again",
+            staged.object.name(),
+            table.plan.name
+        ))),
+    }
+}
+
+/// Keys of our objects in an area.
+async fn keys_in(aws: &Aws, area: &Location) -> anyhow::Result<Vec<String>> {
+    let keys = sweep::list(aws, area).await?.into_iter().map(|(key, _)| key);
+    Ok(keys.filter(|key| sweep::is_written_by_us(key)).collect())
+}
+
+/// Notes the replaced location in the table. What the previous sync had replaced may go now; what an earlier attempt
+/// of this very job had switched to is replaced at once, and the first location is kept.
+fn remember_previous(table: &Table, sync_id: Option<i64>, target: &Location, input: &mut TableInput) -> Vec<Location> {
+    let Some(current) = location(table).filter(|current| current != target) else { return Vec::new() };
+    let previous = glue::parameter(table, parameter::PREVIOUS_LOCATION).and_then(Location::parse);
+    let previous_sync = glue::parameter(table, parameter::PREVIOUS_SYNC);
+    let ours = sync_id.map(|id| id.to_string());
+    let parameters = input.parameters.get_or_insert_default();
+    let same_job = ours.is_some() && previous_sync == ours.as_deref() && previous.is_some();
+    if same_job {
+        return vec![current];
+    }
+    parameters.insert(parameter::PREVIOUS_LOCATION.to_owned(), current.uri());
+    match ours {
+        Some(sync) => parameters.insert(parameter::PREVIOUS_SYNC.to_owned(), sync),
+        None => parameters.remove(parameter::PREVIOUS_SYNC),
+    };
+    previous.into_iter().collect()
+}
