@@ -28,6 +28,8 @@ fn each_scenario_makes_the_listed_calls() {
     let append = catalog(&["a"], "append");
     let some = records("a", 0..4, "x") + &state("a", 1);
     let all = some.clone() + &complete("a");
+    // Two days go, two stay, two are new.
+    let moved = records("a", 2..6, "x") + &state("a", 1) + &complete("a");
     // A part is 8 MiB: two parts and a rest, of one object.
     let large = records("a", 0..20, &"x".repeat(1_000_000)) + &state("a", 1);
     let day = json!({ "partitioning": "DAY" });
@@ -42,6 +44,8 @@ fn each_scenario_makes_the_listed_calls() {
         ("next partitioned append", &day, vec![(append.clone(), &some)], (append.clone(), &some)),
         ("first refresh", &none, vec![], (refresh(1), &all)),
         ("next refresh", &none, vec![(refresh(1), &all)], (refresh(2), &all)),
+        ("first partitioned refresh", &day, vec![], (refresh(1), &all)),
+        ("next partitioned refresh", &day, vec![(refresh(1), &all)], (refresh(2), &moved)),
         ("refresh that deletes", &none, vec![(refresh(1), &all), (refresh(2), &all)], (refresh(3), &all)),
     ];
     let mut found = String::new();

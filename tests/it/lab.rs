@@ -55,6 +55,16 @@ impl Lab {
         lab
     }
 
+    /// A lab whose lake begins as a copy of another's.
+    pub(crate) fn copy_of(other: &Self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").arg("-r").arg(other.folder.path().join("lake")).arg(folder.path()).status();
+        assert!(copied.unwrap().success());
+        let mut lab = Self { folder, sandbox: None, options: other.options.clone() };
+        lab.start();
+        lab
+    }
+
     fn start(&mut self) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let started = runtime.block_on(Sandbox::start(self.folder.path().join("lake"), self.options.clone()));

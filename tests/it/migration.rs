@@ -1,0 +1,224 @@
+//! Tables as the older connector leaves them, continued and replaced by this one.
+
+use serde_json::{Value, json};
+
+use crate::lab::{self, Lab, catalog, complete, record, records, state};
+
+const PARQUET: &str = "org.apache.hadoop.hive.ql.io.parquet";
+
+/// The stream whose table `incumbent.py` makes: capitals and a space in its name, camel case in its fields.
+fn my_stream(generation: Option<u64>) -> Value {
+    let mut stream = json!({
+        "stream": {
+            "name": "My Stream",
+            "json_schema": { "type": "object", "properties": {
+                "id": { "type": "integer" },
+                "name": { "type": "string" },
+                "at": { "type": "string", "format": "date-time" },
+                "userInfo": { "type": "object", "properties": {
+                    "firstName": { "type": "string" }, "zipCode": { "type": "integer" } } },
+                "extra": { "type": "object", "additionalProperties": true, "properties": { "any": {} } },
+                "tags": { "type": "array", "items": { "type": "string" } },
+                "flag": { "type": "boolean" },
+            }},
+            "supported_sync_modes": ["full_refresh", "incremental"],
+        },
+        "sync_mode": "full_refresh",
+        "destination_sync_mode": "append",
+        "cursor_field": ["at"],
+    });
+    if let Some(generation) = generation {
+        for key in ["generation_id", "minimum_generation_id", "sync_id"] {
+            stream[key] = json!(generation);
+        }
+    }
+    json!({ "streams": [stream] })
+}
+
+fn new_rows(ids: std::ops::Range<u64>) -> String {
+    ids.map(|id| {
+        let data = json!({
+            "id": id, "name": format!("new {id}"), "at": format!("2024-01-{id:02}T12:00:00.5+02:00"),
+            "userInfo": { "firstName": "Grace", "zipCode": id }, "extra": { "any": [id, "é"] }, "tags": ["c"],
+            "flag": null,
+        });
+        let record = json!({ "stream": "My Stream", "data": data, "emitted_at": 1_700_000_000_000_u64 });
+        format!("{}\n", json!({ "type": "RECORD", "record": record }))
+    })
+    .collect()
+}
+
+fn old_row(id: u64) -> Value {
+    json!({
+        "id": id, "name": format!("old {id}"), "at": format!("2024-01-0{id} 10:00:00.123"),
+        "userinfo": { "firstName": "Ada", "zipCode": 100 + id }, "extra": format!("{{\"any\": [{id}, \"\\u00e9\"]}}"),
+        "tags": ["a", "b"], "flag": id.is_multiple_of(2),
+    })
+}
+
+fn new_row(id: u64) -> Value {
+    json!({
+        "id": id, "name": format!("new {id}"), "at": format!("2024-01-0{id} 10:00:00.500"),
+        "userinfo": { "firstName": "Grace", "zipCode": id }, "extra": format!("{{\"any\":[{id},\"é\"]}}"),
+        "tags": ["c"], "flag": null,
+    })
+}
+
+const ALL: &str = "SELECT id, name, \"at\", userinfo, extra, tags, flag FROM demo.my_stream ORDER BY id, name DESC";
+
+/// The older connector's tables in both formats, with partitions and without: an append by us, then an overwrite, with
+/// its configuration. Every row is read back whole.
+#[test]
+fn tables_of_the_older_connector_are_continued_and_replaced() {
+    for (kind, partitioned) in [("json", false), ("json", true), ("parquet", false), ("parquet", true)] {
+        let what = format!("{kind}, partitioned: {partitioned}");
+        let lab = Lab::new();
+        let flag = if partitioned { "yes" } else { "no" };
+        let arguments = [lab.sandbox().endpoint(), kind, flag].map(std::ffi::OsStr::new);
+        let definition: Value = serde_json::from_str(&lab::python("incumbent.py", &arguments)).unwrap();
+        let format =
+            if kind == "json" { json!({ "format_type": "JSONL" }) } else { json!({ "format_type": "Parquet" }) };
+        let config = lab.config(json!({
+            "format": format, "partitioning": if partitioned { "YEAR/MONTH/DAY" } else { "NO PARTITIONING" },
+        }));
+        let old_objects = lab.objects();
+
+        lab.sync(&config, &my_stream(None), &new_rows(3..6));
+        let expected = [old_row(1), old_row(2), old_row(3), new_row(3), new_row(4), new_row(5)];
+        assert_eq!(lab.rows(ALL), expected, "{what}: appended");
+        let table = lab.table("my_stream");
+        for (key, value) in definition.as_object().unwrap() {
+            assert_eq!(&table[key], value, "{what}: an append changes no {key}");
+        }
+        assert_eq!(table["VersionId"], "0", "{what}: nothing was written");
+        let appended: Vec<String> = lab.objects().into_iter().filter(|key| !old_objects.contains(key)).collect();
+        assert!(appended.iter().all(|key| key.starts_with("demo/My Stream/")), "{what}: {appended:?}");
+
+        let ran =
+            lab.sync(&config, &my_stream(Some(7)), &(new_rows(2..5) + &complete("My Stream") + &state("My Stream", 1)));
+        assert_eq!(ran.state_ids(), [1], "{what}");
+        assert_eq!(lab.rows(ALL), [new_row(2), new_row(3), new_row(4)], "{what}: replaced");
+        let table = lab.table("my_stream");
+        let parameters = definition["Parameters"].as_object().unwrap();
+        assert!(parameters.iter().all(|(key, value)| &table["Parameters"][key] == value), "{what}: {table}");
+        assert_eq!(table["PartitionKeys"], definition["PartitionKeys"], "{what}");
+        for key in ["InputFormat", "OutputFormat", "SerdeInfo", "NumberOfBuckets", "Parameters"] {
+            assert_eq!(table["StorageDescriptor"][key], definition["StorageDescriptor"][key], "{what}: {key}");
+        }
+        assert_eq!(table["Parameters"]["airbyte.previous_location"], "s3://lake/demo/My Stream/", "{what}");
+        // The old rows are still there for whoever has begun to read them; the next refresh deletes them.
+        assert!(old_objects.iter().all(|key| lab.objects().contains(key)), "{what}");
+        lab.sync(&config, &my_stream(Some(8)), &(new_rows(1..2) + &complete("My Stream")));
+        assert_eq!(lab.rows(ALL), [new_row(1)], "{what}");
+        assert!(!old_objects.iter().any(|key| lab.objects().contains(key)), "{what}: {:?}", lab.objects());
+    }
+}
+
+/// The SDK does not send what is false, which is what the service then takes it for.
+fn with_defaults(storage: &Value) -> Value {
+    let mut storage = storage.clone();
+    for name in ["Compressed", "StoredAsSubDirectories"] {
+        storage.as_object_mut().unwrap().entry(name).or_insert(json!(false));
+    }
+    storage
+}
+
+/// New tables, field by field: what the older connector's entries say, ours say too.
+#[test]
+fn new_entries_say_what_the_older_connectors_say() {
+    let words = |classification: &str, compression: &str| json!({ "classification": classification, "compressionType": compression, "typeOfData": "file" });
+    let text = (
+        "org.apache.hadoop.mapred.TextInputFormat".to_owned(),
+        "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat".to_owned(),
+        json!({ "SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe", "Parameters": {} }),
+    );
+    let columnar = (
+        format!("{PARQUET}.MapredParquetInputFormat"),
+        format!("{PARQUET}.MapredParquetOutputFormat"),
+        json!({ "SerializationLibrary": format!("{PARQUET}.serde.ParquetHiveSerDe"), "Parameters": { "serialization.format": "1" } }),
+    );
+    let cases = [
+        (json!({ "format_type": "JSONL" }), &text, words("json", "none"), false),
+        (json!({ "format_type": "JSONL", "compression_codec": "GZIP" }), &text, words("json", "gzip"), true),
+        (json!({ "format_type": "Parquet" }), &columnar, words("parquet", "snappy"), true),
+        (json!({ "format_type": "Parquet", "compression_codec": "GZIP" }), &columnar, words("parquet", "gzip"), true),
+    ];
+    for (format, (input_format, output_format, serde), words, compressed) in cases {
+        for partitioning in ["NO PARTITIONING", "YEAR/MONTH/DAY", "DATE"] {
+            let lab = Lab::new();
+            let config = lab.config(json!({ "format": format, "partitioning": partitioning, "bucket_prefix": "p" }));
+            lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..2, "x"));
+            let mut table = lab.table("a");
+            let mut storage_words = words.clone();
+            if words["classification"] == "parquet" {
+                storage_words["CrawlerSchemaDeserializerVersion"] = json!("1.0");
+            }
+            let storage = json!({
+                "Columns": [
+                    { "Name": "id", "Type": "bigint" }, { "Name": "version", "Type": "string" }, { "Name": "at", "Type": "timestamp" },
+                ],
+                "Location": "s3://lake/p/demo/a/", "InputFormat": input_format, "OutputFormat": output_format,
+                "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde, "BucketColumns": [], "SortColumns": [],
+                "Parameters": storage_words, "StoredAsSubDirectories": false,
+            });
+            assert_eq!(with_defaults(&table["StorageDescriptor"]), storage, "{config}");
+            let keys = match partitioning {
+                "DATE" => json!([{ "Name": "at_date", "Type": "date" }]),
+                "NO PARTITIONING" => json!([]),
+                _ => {
+                    json!([{ "Name": "at_year", "Type": "bigint" }, { "Name": "at_month", "Type": "bigint" }, { "Name": "at_day", "Type": "bigint" }])
+                }
+            };
+            assert_eq!((&table["PartitionKeys"], &table["TableType"]), (&keys, &json!("EXTERNAL_TABLE")));
+            let mut parameters = words.clone();
+            parameters["projection.enabled"] = json!("false");
+            // What is ours in addition.
+            let found = table["Parameters"].as_object_mut().unwrap();
+            found.retain(|key, _| !key.starts_with("airbyte.") && key != "EXTERNAL");
+            assert_eq!(Value::Object(found.clone()), parameters, "{config}");
+            if partitioning == "NO PARTITIONING" {
+                continue;
+            }
+            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "a" }));
+            for partition in found["Partitions"].as_array().unwrap() {
+                let values: Vec<&str> =
+                    partition["Values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+                let named = keys.as_array().unwrap().iter().zip(values);
+                let folder: String =
+                    named.map(|(key, value)| format!("{}={value}/", key["Name"].as_str().unwrap())).collect();
+                let mut expected = storage.clone();
+                expected["Location"] = json!(format!("s3://lake/p/demo/a/{folder}"));
+                assert_eq!(with_defaults(&partition["StorageDescriptor"]), expected, "{config}");
+            }
+        }
+    }
+}
+
+/// Engines with projection compute where partitions lie: rows that they would not find are not written.
+#[test]
+fn a_projected_table_is_appended_to_only_where_engines_look() {
+    for (template, accepted) in
+        [(None, true), (Some("s3://lake/demo/a/at_day=${at_day}/"), true), (Some("s3://lake/demo/a/${at_day}/"), false)]
+    {
+        let lab = Lab::new();
+        let config = lab.config(json!({ "partitioning": "DAY" }));
+        lab.sync(&config, &catalog(&["a"], "append"), &record("a", 0, "x"));
+        let table = lab.table("a");
+        let mut parameters = table["Parameters"].clone();
+        parameters["projection.enabled"] = json!("true");
+        if let Some(template) = template {
+            parameters["storage.location.template"] = json!(template);
+        }
+        let changed = json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "PartitionKeys": table["PartitionKeys"],
+            "Parameters": parameters, "StorageDescriptor": table["StorageDescriptor"] });
+        lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": changed }));
+        let ran = lab.write(&config, &catalog(&["a"], "append"), &record("a", 1, "x"));
+        if accepted {
+            assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+        } else {
+            let (kind, message) = ran.error();
+            assert_eq!((ran.code, kind.as_str()), (Some(1), "config_error"));
+            assert!(message.contains("storage.location.template") && message.contains("demo.a"), "{message}");
+        }
+    }
+}

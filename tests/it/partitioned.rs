@@ -1,0 +1,339 @@
+//! Replacing partitioned plain tables: area, mark and switch.
+
+use std::collections::BTreeMap;
+
+use sandbox::{Action, Fault, Refusal};
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, catalog, complete, records, state};
+
+/// A refresh of stream `a`; without a generation it is an append.
+fn catalog_of(generation: Option<u64>) -> Value {
+    let mut catalog = catalog(&["a"], "append");
+    if let Some(generation) = generation {
+        for key in ["generation_id", "minimum_generation_id", "sync_id"] {
+            catalog["streams"][0][key] = json!(generation);
+        }
+    }
+    catalog
+}
+
+fn config(lab: &Lab) -> Value {
+    lab.config(json!({ "partitioning": "DAY" }))
+}
+
+fn input(ids: std::ops::Range<u64>, version: &str) -> String {
+    records("a", ids, version) + &state("a", 1) + &complete("a")
+}
+
+fn refresh(lab: &Lab, generation: u64, ids: std::ops::Range<u64>, version: &str) -> crate::lab::Ran {
+    lab.sync(&config(lab), &catalog_of(Some(generation)), &input(ids, version))
+}
+
+/// A table that was replaced once already, so that a switch also sets a location free: days 1 to 6 of version `two`.
+fn twice_replaced() -> Lab {
+    let lab = Lab::new();
+    refresh(&lab, 1, 0..2, "one");
+    refresh(&lab, 2, 0..6, "two");
+    lab.sandbox().journal().clear();
+    lab
+}
+
+/// Versions in the table: rows and distinct ids of each.
+fn versions(lab: &Lab) -> BTreeMap<String, (u64, u64)> {
+    let rows = lab.rows("SELECT version, count(*) n, count(DISTINCT id) d FROM demo.a GROUP BY ALL");
+    let numbers = |row: &Value| (row["n"].as_u64().unwrap(), row["d"].as_u64().unwrap());
+    rows.iter().map(|row| (row["version"].as_str().unwrap().to_owned(), numbers(row))).collect()
+}
+
+fn only(version: &str, rows: u64) -> BTreeMap<String, (u64, u64)> {
+    [(version.to_owned(), (rows, rows))].into()
+}
+
+fn partitions(lab: &Lab) -> Vec<(String, String)> {
+    let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "a" }));
+    let mut partitions: Vec<_> = found["Partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["Values"][0].as_str().unwrap(), p["StorageDescriptor"]["Location"].as_str().unwrap()))
+        .map(|(value, location)| (value.to_owned(), location.to_owned()))
+        .collect();
+    partitions.sort();
+    partitions
+}
+
+/// The table is whole: it carries no mark, and every partition lies under its location.
+#[track_caller]
+fn settled(lab: &Lab, what: &str) {
+    let table = lab.table("a");
+    let marks = table["Parameters"].as_object().unwrap().keys().filter(|key| key.starts_with("airbyte.switching"));
+    assert_eq!(marks.count(), 0, "{what}: {table}");
+    let location = table["StorageDescriptor"]["Location"].as_str().unwrap();
+    for (value, place) in partitions(lab) {
+        assert_eq!(place, format!("{location}at_day={value}/"), "{what}");
+    }
+}
+
+#[test]
+fn a_refresh_shows_its_partitions_and_no_others() {
+    let lab = twice_replaced();
+    let first = lab.objects();
+    // Days 4 to 9: three are pointed at the new rows, three are new, three go.
+    let ran = refresh(&lab, 3, 3..9, "three");
+    assert_eq!(ran.state_ids(), [1]);
+    assert_eq!(versions(&lab), only("three", 6));
+    settled(&lab, "refreshed");
+    let days: Vec<String> = partitions(&lab).into_iter().map(|(value, _)| value).collect();
+    assert_eq!(days, ["4", "5", "6", "7", "8", "9"]);
+    let parameters = lab.table("a")["Parameters"].clone();
+    assert_eq!((&parameters["airbyte.generation_id"], &parameters["airbyte.sync_id"]), (&json!("3"), &json!("3")));
+    let previous = parameters["airbyte.previous_location"].as_str().unwrap();
+    assert!(previous.contains(".airbyte-generation-2-"), "{previous}");
+    let kept: Vec<String> = lab.objects().into_iter().filter(|key| first.contains(key)).collect();
+    assert!(
+        kept.iter().all(|key| key.contains("-2-")) && kept.len() == 6,
+        "the latest replaced rows are kept: {kept:?}"
+    );
+    // Appended rows join the partitions.
+    lab.sync(&config(&lab), &catalog_of(None), &records("a", 8..12, "four"));
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 10);
+    settled(&lab, "appended to");
+    // A refresh without rows leaves no partition.
+    lab.sync(&config(&lab), &catalog_of(Some(4)), &(state("a", 1) + &complete("a")));
+    assert_eq!((lab.value("SELECT count(*) FROM demo.a"), partitions(&lab).len()), (json!(0), 0));
+    settled(&lab, "emptied");
+}
+
+#[test]
+fn the_first_refresh_makes_the_table_in_one_piece() {
+    let lab = Lab::new();
+    lab.sandbox().faults().add(Fault { times: None, ..Fault::next("glue:BatchCreatePartition", Action::Hold) });
+    let mut running = lab.spawn(&config(&lab), &catalog_of(Some(1)));
+    running.feed_all(input(0..3, "one"));
+    lab.wait_for_hold();
+    running.kill();
+    // Were the generation recorded already, the next attempt would append to a table that lacks rows.
+    let parameters = lab.table("a")["Parameters"].clone();
+    assert_eq!(parameters["airbyte.generation_id"], Value::Null);
+    assert!(parameters["airbyte.switching"].as_str().unwrap().starts_with("1 s3://lake/demo/a.airbyte-generation-1-"));
+    lab.sandbox().faults().clear();
+    lab.sandbox().faults().release();
+    refresh(&lab, 2, 2..5, "two");
+    assert_eq!(versions(&lab), only("two", 3));
+    settled(&lab, "resumed");
+}
+
+#[test]
+fn columns_types_and_format_change_with_the_switch() {
+    let lab = Lab::new();
+    let mut before = catalog_of(Some(1));
+    before["streams"][0]["stream"]["json_schema"]["properties"]["id"] = json!({ "type": "string" });
+    lab.sync(&config(&lab), &before, &input(0..4, "one"));
+    let table = lab.table("a");
+    let mut changed = table["Parameters"].clone();
+    changed["owner"] = json!("them");
+    let mut storage = table["StorageDescriptor"].clone();
+    storage["Columns"][1]["Comment"] = json!("which one");
+    let input_of = json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "PartitionKeys": table["PartitionKeys"],
+        "Parameters": changed, "StorageDescriptor": storage });
+    lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input_of }));
+    let versions_of = || {
+        let found = lab.ask("glue", "get_table_versions", &json!({ "DatabaseName": "demo", "TableName": "a" }));
+        found["TableVersions"].as_array().unwrap().clone()
+    };
+    let count = versions_of().len();
+    let parquet = json!({ "partitioning": "DAY", "format": { "format_type": "Parquet" } });
+    lab.sync(&lab.config(parquet.clone()), &catalog_of(Some(2)), &input(2..6, "two"));
+    assert_eq!(versions(&lab), only("two", 4));
+    assert_eq!(lab.value("SELECT sum(id) FROM demo.a"), 14);
+    let table = lab.table("a");
+    assert_eq!(
+        (&table["Parameters"]["owner"], &table["Parameters"]["classification"]),
+        (&json!("them"), &json!("parquet"))
+    );
+    assert_eq!(table["StorageDescriptor"]["Columns"][1]["Comment"], "which one");
+    assert_eq!(table["StorageDescriptor"]["Columns"][0]["Type"], "bigint");
+    // One version more, that of the old columns, and it carries no mark.
+    let kept = versions_of();
+    assert_eq!(kept.len(), count + 1);
+    assert!(kept.iter().all(|version| version["Table"]["Parameters"]["airbyte.switching"].is_null()), "{kept:?}");
+    // Without a change of columns none is kept.
+    lab.sync(&lab.config(parquet), &catalog_of(Some(3)), &input(2..6, "three"));
+    assert_eq!(versions_of().len(), count + 1);
+}
+
+/// SIGKILL while any call of a refresh is on its way; the call arrives afterwards. Whatever sync comes next finishes a
+/// switch that had begun, and loses nothing.
+#[test]
+fn a_kill_between_any_two_calls_is_finished_by_whatever_sync_comes_next() {
+    let template = twice_replaced();
+    let calls: Vec<String> = {
+        let lab = Lab::copy_of(&template);
+        refresh(&lab, 3, 3..9, "three");
+        lab.sandbox().journal().calls().into_iter().map(|call| call.operation).collect()
+    };
+    // Up to the last object everything is as in any other sync: there one of the three next ones will do.
+    let published = calls.iter().rposition(|call| call == "PutObject").unwrap();
+    assert!(calls.len() - published > 12, "{calls:?}");
+    let mut begun = 0;
+    for at in 0..calls.len() {
+        let nexts = [Some(3), Some(4), None];
+        for next in if at <= published { &nexts[at % 3..=at % 3] } else { &nexts[..] }.iter().copied() {
+            let lab = Lab::copy_of(&template);
+            lab.sandbox().faults().add(Fault { skip: u32::try_from(at).unwrap(), ..Fault::next("*", Action::Hold) });
+            let mut running = lab.spawn(&config(&lab), &catalog_of(Some(3)));
+            running.feed_all(input(3..9, "three"));
+            lab.wait_for_hold();
+            let states = running.kill().state_ids();
+            lab.sandbox().faults().release();
+            let held = lab.sandbox().journal().calls().into_iter().find(|call| call.fault.is_some());
+            let what =
+                format!("killed at call {at} ({}), then {next:?}", held.map(|call| call.operation).unwrap_or_default());
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            let mixed = lab.rows("SELECT at_day, count(DISTINCT version) n FROM demo.a GROUP BY 1 HAVING n > 1");
+            assert_eq!(mixed, [] as [Value; 0], "{what}: a partition switches whole");
+            begun += u32::from(!lab.table("a")["Parameters"]["airbyte.switching"].is_null());
+            assert!(states.is_empty() || versions(&lab) == only("three", 6), "{what}: a state is a promise");
+            lab.sync(&config(&lab), &catalog_of(next), &input(7..9, "next"));
+            settled(&lab, &what);
+            let mut found = versions(&lab);
+            assert_eq!(found.remove("next"), Some((2, 2)), "{what}: {found:?}");
+            let expected = match next {
+                Some(4) => BTreeMap::new(),
+                // The same generation: appended to what was switched, or replaced by what was not.
+                Some(_) if found.is_empty() => BTreeMap::new(),
+                Some(_) => only("three", 6),
+                None if found.contains_key("two") => only("two", 6),
+                None => only("three", 6),
+            };
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+    assert!(begun > 10, "{begun} kills left a mark");
+}
+
+fn refusal(status: u16, code: &str) -> Action {
+    Action::Refuse(Refusal { status, code: code.into(), message: "scripted".into(), headers: BTreeMap::default() })
+}
+
+/// Every Glue call of a refresh: throttled, contended, its answer lost.
+#[test]
+fn every_glue_call_of_a_switch_outlasts_what_may_happen_to_it() {
+    let template = twice_replaced();
+    let calls: Vec<String> = {
+        let lab = Lab::copy_of(&template);
+        refresh(&lab, 3, 3..9, "three");
+        let calls = lab.sandbox().journal().calls().into_iter().filter(|call| call.service == "glue");
+        calls.map(|call| call.operation).collect()
+    };
+    let mut count: BTreeMap<&str, u32> = BTreeMap::new();
+    for call in &calls {
+        *count.entry(call).or_default() += 1;
+    }
+    for operation in ["BatchCreatePartition", "BatchUpdatePartition", "BatchDeletePartition", "UpdateTable"] {
+        assert!(count.contains_key(operation), "{operation}: {calls:?}");
+    }
+    for (operation, times) in count {
+        for skip in 0..times {
+            for action in [Action::Throttle, refusal(400, "ConcurrentModificationException"), Action::Lose] {
+                let lab = Lab::copy_of(&template);
+                lab.sandbox().faults().add(Fault { skip, ..Fault::next(format!("glue:{operation}"), action.clone()) });
+                let ran = lab.write(&config(&lab), &catalog_of(Some(3)), &input(3..9, "three"));
+                // The clean-up that runs beside makes more calls at one time than at another.
+                lab.sandbox().faults().clear();
+                let what = format!("{operation} #{skip} {action:?}");
+                assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{what}: {}", ran.stdout);
+                let days = partitions(&lab).into_iter().map(|(value, _)| value).collect::<Vec<_>>().join(" ");
+                assert_eq!(days, "4 5 6 7 8 9", "{what}");
+                settled(&lab, &what);
+            }
+        }
+    }
+}
+
+/// Somebody else's columns, parameters and partitions that appear during a switch.
+#[test]
+fn changes_of_others_during_a_switch_are_kept_or_corrected() {
+    let lab = twice_replaced();
+    lab.fault("glue:BatchDeletePartition", Action::Hold);
+    let mut running = lab.spawn(&config(&lab), &catalog_of(Some(3)));
+    running.feed_all(input(3..9, "three"));
+    lab.wait_for_hold();
+    let table = lab.table("a");
+    let mut parameters = table["Parameters"].clone();
+    parameters["owner"] = json!("them");
+    let changed = json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "PartitionKeys": table["PartitionKeys"],
+        "Parameters": parameters, "StorageDescriptor": table["StorageDescriptor"] });
+    lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": changed }));
+    // A crawler finds a folder of the old rows once more.
+    let mut storage = table["StorageDescriptor"].clone();
+    storage["Location"] = json!(format!("{}at_day=31/", storage["Location"].as_str().unwrap()));
+    let old = json!({ "Values": ["31"], "StorageDescriptor": storage });
+    lab.ask("glue", "create_partition", &json!({ "DatabaseName": "demo", "TableName": "a", "PartitionInput": old }));
+    lab.sandbox().faults().release();
+    assert_eq!(running.end().code, Some(0));
+    settled(&lab, "disturbed");
+    assert_eq!(versions(&lab), only("three", 6));
+    assert_eq!(lab.table("a")["Parameters"]["owner"], "them");
+}
+
+/// Two attempts of one job at one time: whoever comes second changes nothing, and no state of it goes.
+#[test]
+fn a_switch_that_another_process_has_begun_is_not_mixed_with_ours() {
+    let lab = twice_replaced();
+    let mut late = lab.spawn(&config(&lab), &catalog_of(Some(3)));
+    late.feed(&records("a", 0..4, "late"));
+    while lab.calls("ListMultipartUploads").is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    lab.sandbox().faults().add(Fault { times: None, ..Fault::next("glue:BatchUpdatePartition", Action::Hold) });
+    let mut first = lab.spawn(&config(&lab), &catalog_of(Some(3)));
+    first.feed_all(input(3..9, "three"));
+    lab.wait_for_hold();
+    late.feed(&(state("a", 1) + &complete("a")));
+    let ran = late.end();
+    assert_eq!((ran.code, ran.error().0.as_str(), ran.states().len()), (Some(1), "transient_error", 0));
+    lab.sandbox().faults().clear();
+    lab.sandbox().faults().release();
+    assert_eq!(first.end().code, Some(0));
+    assert_eq!(versions(&lab), only("three", 6));
+    settled(&lab, "alone");
+}
+
+/// The area of a switch that had begun has lost an object: nothing is finished, and nobody is told that all is well.
+#[test]
+fn a_switch_whose_rows_are_gone_is_not_finished() {
+    let lab = twice_replaced();
+    lab.fault("glue:BatchUpdatePartition", Action::Hold);
+    let mut running = lab.spawn(&config(&lab), &catalog_of(Some(3)));
+    running.feed_all(input(3..9, "three"));
+    lab.wait_for_hold();
+    running.kill();
+    let gone = lab.objects().into_iter().find(|key| key.contains("-3-") && key.contains("at_day=5/")).unwrap();
+    lab.ask("s3", "delete_object", &json!({ "Bucket": "lake", "Key": gone }));
+    let ran = lab.write(&config(&lab), &catalog_of(None), &records("a", 0..1, "x"));
+    let (kind, message) = ran.error();
+    assert_eq!((ran.code, kind.as_str()), (Some(1), "config_error"));
+    assert!(message.contains("demo.a") && message.contains("1 of 6 objects"), "{message}");
+}
+
+#[test]
+fn tables_with_projection_or_a_location_template_are_not_switched() {
+    for (key, value) in [("projection.enabled", "true"), ("storage.location.template", "s3://lake/demo/a/${at_day}/")] {
+        let lab = Lab::new();
+        refresh(&lab, 1, 0..3, "one");
+        let table = lab.table("a");
+        let mut parameters = table["Parameters"].clone();
+        parameters[key] = json!(value);
+        let changed = json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "PartitionKeys": table["PartitionKeys"],
+            "Parameters": parameters, "StorageDescriptor": table["StorageDescriptor"] });
+        lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": changed }));
+        let before = lab.objects();
+        let ran = lab.write(&config(&lab), &catalog_of(Some(2)), &input(0..3, "two"));
+        let (kind, message) = ran.error();
+        assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
+        assert!(message.contains(key) && message.contains("demo.a"), "{message}");
+        assert_eq!(lab.objects(), before);
+    }
+}
