@@ -456,7 +456,7 @@ impl Sync {
         &mut self,
         reason: Reason,
         batches: Vec<Batch>,
-        complete: Vec<crate::claim::CompleteStream>,
+        complete: Vec<CompleteStream>,
     ) -> anyhow::Result<()> {
         (self.late_due, self.starved_since) = (None, None);
         let publishing = self.lake.as_ref().is_some_and(Lake::is_publishing);

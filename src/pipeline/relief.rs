@@ -8,6 +8,8 @@ use crate::lake::Lake;
 
 /// How long the input may wait for memory before a checkpoint is tried.
 const STARVED: Duration = Duration::from_secs(10);
+/// Closed objects that may wait for a checkpoint: each takes a little memory that sending it does not free.
+const MOST_SEALED: usize = 10_000;
 
 /// Closed objects that may wait for a checkpoint: each takes a little memory that sending it does not free.
 const MOST_SEALED: usize = 10_000;

@@ -135,7 +135,7 @@ fn any_end_at_any_moment() {
     for round in 0..36 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let moment = Duration::from_millis((seed >> 33) % 2500);
-        let (how, governed) = (ends[round % ends.len()], round / ends.len() % 2 == 0);
+        let (how, governed) = (ends[round % ends.len()], (round / ends.len()).is_multiple_of(2));
         let what = format!("round {round}, {how:?} after {moment:?}, governed {governed}");
         let lab = Lab::new();
         let config = json!({ "lakeformation_governed_tables": governed, "commit_interval_minutes": 0.01 });
