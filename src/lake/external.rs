@@ -27,13 +27,14 @@ pub(super) async fn make_ready(
     let patience = Patience::until(watch.ready_by());
     let catalog = Catalog::new(aws, &patience);
     // What is late was begun when the table was another, perhaps.
-    let fresh = table.publishing == 0 && table.read_at.elapsed() <= FRESH;
+    let late = table.publishing > 0;
+    let fresh = table.read_at.elapsed() <= FRESH && !late;
     if !fresh {
         table.partitions.clear();
     }
     let mut current = None;
     // Of a partitioned table the partitions are what readers look at: where they lie is proof enough.
-    if !table.ready || (!fresh && partitions.is_empty()) {
+    if !table.ready || late || (!fresh && partitions.is_empty()) {
         current = Some(Box::pin(ensure(&catalog, &table.plan, table.ready || table.plan.exists)).await?);
         table.ready = true;
     }
