@@ -11,9 +11,6 @@ const STARVED: Duration = Duration::from_secs(10);
 /// Closed objects that may wait for a checkpoint: each takes a little memory that sending it does not free.
 const MOST_SEALED: usize = 10_000;
 
-/// Closed objects that may wait for a checkpoint: each takes a little memory that sending it does not free.
-const MOST_SEALED: usize = 10_000;
-
 impl Sync {
     /// Whether more input may be read. At the limit the largest batches are sealed and sent until a quarter of the
     /// limit is in flight, or a checkpoint is begun early; if nothing of ours is left to free, one more chunk is
