@@ -17,6 +17,7 @@ mod parquet_schema;
 mod plan;
 mod record;
 mod row_groups;
+mod scan;
 mod walk;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 pub use layout::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, ParquetTimestamps, TimestampStyle};
 pub use losses::{Loss, Losses, Undeclared};
+pub use record::NoObject;
 
 use crate::config::FileFormat;
 use json_lines::JsonLines;
@@ -81,38 +83,38 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// If `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
+    /// [`NoObject`] if `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
     pub fn append(&mut self, row: &Row<'_>, losses: &mut Losses) -> anyhow::Result<()> {
-        let layout = Arc::clone(&self.layout);
-        let slots = self.record.read(row.data, &layout.lookup, losses)?;
-        let mut walk = Walk::new(losses, layout.options().metadata.is_some());
-        match &mut self.body {
-            Body::Lines(lines) => lines.begin(),
-            Body::Groups(groups) => groups.begin(row.data.len())?,
-        }
-        for (position, node) in layout.data_nodes().iter().enumerate() {
-            let raw = slots.get(position).copied().flatten();
-            match &mut self.body {
-                Body::Lines(lines) => lines.append(node, raw, &mut walk),
-                Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
+        let Self { layout, record, scratch, body, .. } = self;
+        let slots = record.read(row.data, &layout.lookup, losses)?;
+        let mut walk = Walk::new(losses, layout.options().metadata.is_some(), record.take_members());
+        let columns = layout.data_nodes().iter().zip(&slots);
+        match body {
+            Body::Lines(lines) => {
+                lines.begin();
+                columns.for_each(|(node, raw)| lines.append(node, *raw, &mut walk));
+            }
+            Body::Groups(groups) => {
+                groups.begin(row.data.len())?;
+                columns.enumerate().for_each(|(position, (node, raw))| groups.append(position, node, *raw, &mut walk));
             }
         }
-        self.record.give_back(slots);
+        let (changes, members) = walk.end();
+        record.give_back(slots, members);
         if let Some(metadata) = &layout.options().metadata {
-            let changes = walk.into_changes();
             for (position, node) in layout.metadata_nodes() {
-                let mut text = std::mem::take(&mut self.scratch);
+                let mut text = std::mem::take(scratch);
                 text.clear();
                 metadata::write(metadata, node, row, &changes, &mut text);
                 let raw = std::str::from_utf8(&text).ok().filter(|text| !text.is_empty());
                 // A metadata value that its column has no room for is nobody's data: it is not counted.
                 let mut unseen = Losses::default();
-                let mut walk = Walk::new(&mut unseen, false);
-                match &mut self.body {
+                let mut walk = Walk::new(&mut unseen, false, Vec::new());
+                match body {
                     Body::Lines(lines) => lines.append(node, raw, &mut walk),
                     Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
                 }
-                self.scratch = text;
+                *scratch = text;
             }
         }
         match &mut self.body {

@@ -99,6 +99,14 @@ impl Lookup {
         self.keys.get(position).is_some_and(|key| **key == *raw_key)
     }
 
+    /// The end of the key at `at`, if it is that of the field at `position`.
+    #[inline]
+    pub(super) fn key_at(&self, position: usize, bytes: &[u8], at: usize) -> Option<usize> {
+        let key = self.keys.get(position)?.as_bytes();
+        let end = at + key.len();
+        (bytes.get(at..end)? == key).then_some(end)
+    }
+
     /// The position of the field with this key, with its quotes and escapes.
     pub(super) fn find(&self, raw_key: &str) -> Option<usize> {
         self.positions.get(&*text::unescape(raw_key).0).copied()

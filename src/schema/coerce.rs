@@ -22,7 +22,7 @@
 use std::borrow::Cow;
 
 use super::text::{self, Kind};
-use super::{FloatWidth, IntWidth, datetime, numeric};
+use super::{FloatWidth, IntWidth, clock, datetime, numeric};
 
 /// The value is not of the column's type.
 pub const SERIALIZATION_ERROR: &str = "DESTINATION_SERIALIZATION_ERROR";
@@ -201,6 +201,9 @@ pub fn date(raw: &str) -> Result<i32, Problem> {
 
 /// A timestamp; a wall-clock reading counts as if it were UTC.
 pub fn timestamp(raw: &str, zoned: bool) -> Result<Instant, Problem> {
+    if let Some(instant) = clock::timestamp(raw, zoned) {
+        return Ok(instant);
+    }
     datetime::timestamp(&calendar_text(raw)?, zoned)
 }
 

@@ -13,6 +13,7 @@
 //!   union is JSON text, unless a scalar `type` beside it says what the value is.
 //! - Types nested deeper than [`MAX_DEPTH`], or whose name exceeds what Glue stores, are JSON text.
 
+mod clock;
 pub mod coerce;
 mod datetime;
 pub mod hive;

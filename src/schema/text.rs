@@ -40,8 +40,7 @@ pub fn kind(raw: &str) -> Kind {
 #[must_use]
 pub fn unescape(raw: &str) -> (Cow<'_, str>, bool) {
     let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
-    // Most strings are short: a plain loop is faster than a search that sets itself up first.
-    let Some(first) = inner.bytes().position(|byte| byte == b'\\') else { return (Cow::Borrowed(inner), true) };
+    let Some(first) = memchr::memchr(b'\\', inner.as_bytes()) else { return (Cow::Borrowed(inner), true) };
     let mut out = String::with_capacity(inner.len());
     let mut whole = true;
     let (plain, mut rest) = inner.split_at(first);
