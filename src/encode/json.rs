@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::layout::JsonTimestamps;
 use crate::schema::coerce::{Instant, civil};
+use crate::schema::scan;
 
 /// Appends a string with its quotes. Escaped are, beside what JSON asks for, all control characters and the line ends
 /// of Unicode (U+0085, U+2028, U+2029), at which some readers cut lines.
@@ -52,9 +53,7 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
 
 /// Whether a JSON string, with its quotes, may be copied as it is: no escapes, nothing that needs one.
 pub(super) fn is_plain_string(raw: &str) -> bool {
-    // Without an early end within a part, so that it is done many bytes at a time.
-    let is_odd = |byte: &u8| matches!(byte, b'\\' | 0x7f | 0xc2 | 0xe2);
-    raw.as_bytes().chunks(64).all(|part| !part.iter().fold(false, |odd, byte| odd | is_odd(byte)))
+    scan::is_plain(raw.as_bytes())
 }
 
 /// Appends an integer.
@@ -79,7 +78,7 @@ pub(super) fn write_integer(value: i64, out: &mut Vec<u8>) {
 }
 
 /// The two digits of a number below 100.
-fn two_digits(value: i64) -> [u8; 2] {
+fn two_digits(value: u32) -> [u8; 2] {
     let value = u8::try_from(value % 100).unwrap_or(0);
     [b'0' + value / 10, b'0' + value % 10]
 }
@@ -87,6 +86,8 @@ fn two_digits(value: i64) -> [u8; 2] {
 /// `yyyy-MM-dd`
 fn date_text(days: i64) -> [u8; 10] {
     let (year, month, day) = civil(days);
+    let part = |value: i64| u32::try_from(value).unwrap_or(0);
+    let (year, month, day) = (part(year), part(month), part(day));
     let ([a, b], [c, d]) = (two_digits(year / 100), two_digits(year));
     let ([e, f], [g, h]) = (two_digits(month), two_digits(day));
     [a, b, c, d, b'-', e, f, b'-', g, h]
@@ -102,8 +103,8 @@ pub(super) fn write_timestamp(instant: Instant, zoned: bool, style: JsonTimestam
     if style == JsonTimestamps::EpochMillis {
         return write_integer(instant.millis(), out);
     }
-    let second = instant.seconds.rem_euclid(86_400);
-    let millis = i64::from(instant.nanos / 1_000_000);
+    let second = u32::try_from(instant.seconds.rem_euclid(86_400)).unwrap_or(0);
+    let millis = instant.nanos / 1_000_000;
     let ([a, b], [c, d]) = (two_digits(second / 3600), two_digits(second / 60 % 60));
     let ([e, f], [_, g], [h, i]) = (two_digits(second % 60), two_digits(millis / 100), two_digits(millis));
     let iso = style == JsonTimestamps::Iso8601;

@@ -1,6 +1,6 @@
 //! Reading a record: the text of each declared field, found in one pass over `data`.
 //!
-//! There are two ways, which give the same. The [scan](super::scan) is the fast one and reads nearly everything; serde's
+//! There are two ways, which give the same. The [scan](crate::schema::scan) is the fast one and reads nearly everything; serde's
 //! reads what nests deeper than the scan goes, and says of the rest that it is no JSON object.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::losses::Losses;
 use super::plan::Lookup;
-use super::scan;
+use crate::schema::scan;
 
 /// `data` is not one JSON object, and nothing was appended.
 #[derive(Debug)]
@@ -129,15 +129,14 @@ impl Order {
         while more {
             let predicted =
                 self.predicted(index).and_then(|position| Some((position, lookup.key_at(position, bytes, at)?)));
-            let (position, key) = match predicted {
-                Some((position, end)) => (Some(position), at..end),
+            let (position, key, start) = match predicted {
+                Some((position, end)) => (Some(position), at..end, scan::space_end(bytes, end)),
                 None => {
                     let end = (bytes.get(at) == Some(&b'"')).then(|| scan::string_end(bytes, at))??;
-                    (self.find(index, data.get(at..end)?, lookup), at..end)
+                    (self.find(index, data.get(at..end)?, lookup), at..end, scan::colon_end(bytes, end)?)
                 }
             };
             index += 1;
-            let start = scan::colon_end(bytes, key.end)?;
             let end = scan::value_end(bytes, start)?;
             match position.and_then(|position| slots.get_mut(position)) {
                 Some(slot) => *slot = Some(data.get(start..end)?),

@@ -17,16 +17,14 @@ pub(super) fn record(line: &str) -> Option<Record<'_>> {
     let head = line.strip_prefix(r#"{"type":"RECORD","record":{"#);
     let head = head.or_else(|| line.strip_prefix(r#"{"type": "RECORD", "record": {"#))?;
     let mut members = Members::default();
-    let mut cursor = Cursor { rest: head };
-    loop {
-        let key = cursor.key()?;
-        if key == "data" {
-            break;
+    let rest = match stream_alone(head) {
+        Some((stream, rest)) => {
+            members.stream = Some(stream);
+            rest
         }
-        members.take(key, &mut cursor)?;
-        cursor.eat(b',')?;
-    }
-    let body = cursor.rest.strip_suffix("}}")?;
+        None => members.head(head)?,
+    };
+    let body = rest.strip_suffix("}}")?;
     let data = if members.emitted_at.is_some() { body } else { members.tail(body)? };
     let data = data.trim_end_matches([' ', '\t', '\r']);
     // Inside an object nothing else can stand here, but this is what serde's way asks of `data`, too.
@@ -42,6 +40,14 @@ pub(super) fn record(line: &str) -> Option<Record<'_>> {
     })
 }
 
+/// The stream where it is the only member before `data`, without a look at each byte; and what follows `"data":`.
+fn stream_alone(head: &str) -> Option<(&str, &str)> {
+    let rest = head.strip_prefix(r#""stream":""#)?;
+    let (stream, rest) = rest.split_at_checked(memchr::memchr(b'"', rest.as_bytes())?)?;
+    let rest = rest.strip_prefix(r#"","data":"#)?;
+    (!stream.bytes().any(|byte| byte == b'\\' || byte < b' ')).then_some((stream, rest))
+}
+
 #[derive(Default)]
 struct Members<'a> {
     stream: Option<&'a str>,
@@ -51,6 +57,19 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
+    /// Takes the members before `data`, and returns what follows its key.
+    fn head(&mut self, head: &'a str) -> Option<&'a str> {
+        let mut cursor = Cursor { rest: head };
+        loop {
+            let key = cursor.key()?;
+            if key == "data" {
+                return Some(cursor.rest);
+            }
+            self.take(key, &mut cursor)?;
+            cursor.eat(b',')?;
+        }
+    }
+
     /// Takes a member's value; the last of equal ones counts.
     fn take(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Option<()> {
         match key {
@@ -70,9 +89,15 @@ impl<'a> Members<'a> {
     /// Takes the members after `data`, of which `emitted_at` is the first, and returns what is before them.
     fn tail(&mut self, body: &'a str) -> Option<&'a str> {
         let key = r#""emitted_at":"#;
-        let before = body.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(' ');
-        let at = if before.ends_with(key) {
-            before.len() - key.len()
+        let digits = body.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let before = body.get(..body.len() - digits)?;
+        let at = if let Some(before) = before.strip_suffix(key) {
+            if let Some(before) = before.strip_suffix(',') {
+                let mut cursor = Cursor { rest: body.get(body.len() - digits..)? };
+                self.emitted_at = Some(cursor.integer()?);
+                return Some(before);
+            }
+            before.len()
         } else {
             let window = (body.len().saturating_sub(TAIL_BYTES)..body.len()).find(|at| body.is_char_boundary(*at))?;
             window + body.get(window..)?.rfind(key)?

@@ -207,6 +207,13 @@ pub fn timestamp(raw: &str, zoned: bool) -> Result<Instant, Problem> {
     datetime::timestamp(&calendar_text(raw)?, zoned)
 }
 
+/// A timestamp as `yyyy-MM-dd HH:mm:ss.SSS`, where that can be copied from the text as it came; else it is to be had
+/// from [`timestamp`].
+#[must_use]
+pub fn timestamp_text(raw: &str, zoned: bool) -> Option<[u8; 23]> {
+    clock::sql_text(raw, zoned)
+}
+
 fn calendar_text(raw: &str) -> Result<Cow<'_, str>, Problem> {
     if text::kind(raw) == Kind::String { Ok(text::unescape(raw).0) } else { Err(Problem::Invalid) }
 }

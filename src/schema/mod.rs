@@ -22,6 +22,7 @@ pub mod merge;
 pub mod names;
 mod numeric;
 pub mod partition;
+pub(crate) mod scan;
 pub mod text;
 
 pub use json_schema::columns;

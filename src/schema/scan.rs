@@ -1,4 +1,4 @@
-//! JSON text read byte by byte: where a value ends, and whether it is JSON so far.
+//! JSON text read by its bytes: where a value ends, and whether it is JSON so far.
 //!
 //! The rules are those of RFC 8259, as serde_json applies them to text that it does not decode: escapes are checked,
 //! halves of surrogate pairs and the range of numbers are not. Every function answers with the position after what it
@@ -12,7 +12,7 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// The first position from `at` on that holds no space.
 #[inline]
-pub(super) fn space_end(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn space_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
         at += 1;
     }
@@ -21,7 +21,7 @@ pub(super) fn space_end(bytes: &[u8], mut at: usize) -> usize {
 
 /// Reads the value that begins at `at`.
 #[inline]
-pub(super) fn value_end(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn value_end(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at)? {
         b'"' => string_end(bytes, at),
         b'{' | b'[' => nested_end(bytes, at),
@@ -31,7 +31,7 @@ pub(super) fn value_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Reads the string whose opening quote is at `at`.
 #[inline]
-pub(super) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
     loop {
         // Eight bytes at a time, until one of them is a quote, a backslash or a control character.
@@ -62,6 +62,33 @@ fn specials(word: u64) -> u64 {
     let backslash = word ^ (ONES * 0x5c);
     let backslash = backslash.wrapping_sub(ONES) & !backslash;
     (control | quote | backslash) & HIGH
+}
+
+/// Whether a string, its quotes included, is the same as JSON text and as a value of our JSON Lines: without a backslash,
+/// and without a byte that begins a character which is escaped there.
+#[inline]
+pub(crate) fn is_plain(string: &[u8]) -> bool {
+    let is_odd = |byte: &u8| matches!(byte, b'\\' | 0x7f | 0xc2 | 0xe2);
+    let (words, rest) = string.as_chunks::<8>();
+    for word in words {
+        let ascii = u64::from_le_bytes(*word);
+        let (backslash, delete) = (ascii ^ (ONES * 0x5c), ascii ^ (ONES * 0x7f));
+        let found = (backslash.wrapping_sub(ONES) & !backslash) | (delete.wrapping_sub(ONES) & !delete) | ascii;
+        if found & HIGH != 0 && word.iter().any(is_odd) {
+            return false;
+        }
+    }
+    !rest.iter().any(is_odd)
+}
+
+/// Whether a string has an escape.
+#[inline]
+pub(crate) fn has_escape(string: &[u8]) -> bool {
+    let (words, rest) = string.as_chunks::<8>();
+    words.iter().any(|word| {
+        let backslash = u64::from_le_bytes(*word) ^ (ONES * 0x5c);
+        backslash.wrapping_sub(ONES) & !backslash & HIGH != 0
+    }) || rest.contains(&b'\\')
 }
 
 /// Reads the escape whose backslash is at `at`.
@@ -125,7 +152,7 @@ fn some_digits_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Reads a member's key at `at`, and its colon; answers with the position of the value.
 #[inline]
-pub(super) fn key_end(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn key_end(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
@@ -134,7 +161,7 @@ pub(super) fn key_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Reads the colon after a key; answers with the position of the value.
 #[inline]
-pub(super) fn colon_end(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn colon_end(bytes: &[u8], at: usize) -> Option<usize> {
     let at = space_end(bytes, at);
     (bytes.get(at) == Some(&b':')).then(|| space_end(bytes, at + 1))
 }
@@ -267,6 +294,19 @@ mod tests {
         for text in texts {
             let serde = serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok();
             assert_eq!(is_json(&text), serde, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn plain_strings_are_known() {
+        for odd in ["\\", "\u{7f}", "\u{85}", "\u{2028}", "−"] {
+            for before in 0..20 {
+                for after in 0..20 {
+                    let text = format!("\"{}{odd}{}\"", "é".repeat(before), "z".repeat(after));
+                    assert!(!is_plain(text.as_bytes()), "{text}");
+                    assert!(is_plain(text.replace(odd, "ü").as_bytes()), "{text}");
+                }
+            }
         }
     }
 
