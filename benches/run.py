@@ -51,13 +51,14 @@ class Case:
 
 
 PLAIN = {"airbyte_metadata_columns": False}
+METADATA = {"airbyte_metadata_columns": True}
 
 CASES = [
     Case("Parquet snappy", "faker", {"format": PARQUET, **PLAIN}, rss_mib=384),
     Case("Parquet zstd", "faker", {"format": ZSTD, **PLAIN}, rss_mib=384),
-    Case("Parquet snappy, metadata", "faker", {"format": PARQUET}, rss_mib=384),
+    Case("Parquet snappy, metadata", "faker", {"format": PARQUET, **METADATA}, rss_mib=384),
     Case("JSON Lines", "faker", {"format": LINES, **PLAIN}, rss_mib=384),
-    Case("JSON Lines, metadata", "faker", {"format": LINES}, rss_mib=384),
+    Case("JSON Lines, metadata", "faker", {"format": LINES, **METADATA}, rss_mib=384),
     Case("JSON Lines gzip", "faker", {"format": GZIP, **PLAIN}, rss_mib=384),
     Case("Parquet, bodies discarded", "faker", {"format": PARQUET, **PLAIN}, discard=True),
     Case("JSON Lines, bodies discarded", "faker", {"format": LINES, **PLAIN}, discard=True),
