@@ -81,6 +81,8 @@ pub struct Settings {
     pub governed_retired: bool,
     /// How much older than they are uploads and objects are listed, so that what waits for age can be tried.
     pub listed_age_seconds: u64,
+    /// Bodies of objects are counted and thrown away: what is stored is as long, but all zeros. For measuring clients.
+    pub discard_bodies: bool,
     /// How long a transaction may be idle before it is aborted.
     pub transaction_idle_ms: Option<u64>,
 }

@@ -12,6 +12,7 @@ use super::plan::{Node, NodeKind};
 use super::walk::{Walk, present};
 use crate::config::ParquetTimestamps;
 use crate::schema::coerce::{self, Problem};
+use crate::schema::scan;
 use crate::schema::text::{self, Elements, Kind};
 use crate::schema::{FloatWidth, IntWidth};
 
@@ -156,6 +157,11 @@ impl Column {
                 let kept = coerce::decimal(raw, *precision, *scale)?;
                 walk.cut(node, kept.cut);
                 values.push(kept.value);
+            }
+            (Values::Text { ends, bytes }, NodeKind::Text { max_chars: None })
+                if text::kind(raw) == Kind::String && !scan::has_escape(raw.as_bytes()) =>
+            {
+                append_text(ends, bytes, raw.get(1..raw.len() - 1).unwrap_or_default())?;
             }
             (Values::Text { ends, bytes }, NodeKind::Text { max_chars }) => {
                 let kept = coerce::string(raw, *max_chars);

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use crate::config::JsonTimestamps;
 use crate::schema::coerce::{Instant, civil};
+use crate::schema::scan;
 
 /// Appends a string with its quotes. Escaped are, beside what JSON asks for, all control characters and the line ends
 /// of Unicode (U+0085, U+2028, U+2029), at which some readers cut lines.
@@ -52,7 +53,7 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
 
 /// Whether a JSON string, with its quotes, may be copied as it is: no escapes, nothing that needs one.
 pub(super) fn is_plain_string(raw: &str) -> bool {
-    raw.bytes().all(|byte| !matches!(byte, b'\\' | 0x7f | 0xc2 | 0xe2))
+    scan::is_plain(raw.as_bytes())
 }
 
 /// Appends an integer.
@@ -76,21 +77,25 @@ pub(super) fn write_integer(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
-fn write_padded(value: i64, width: u32, out: &mut Vec<u8>) {
-    for place in (0..width).rev() {
-        let digit = value / 10_i64.pow(place) % 10;
-        out.push(b'0' + u8::try_from(digit).unwrap_or(0));
-    }
+/// The two digits of a number below 100.
+fn two_digits(value: u32) -> [u8; 2] {
+    let value = u8::try_from(value % 100).unwrap_or(0);
+    [b'0' + value / 10, b'0' + value % 10]
+}
+
+/// `yyyy-MM-dd`
+fn date_text(days: i64) -> [u8; 10] {
+    let (year, month, day) = civil(days);
+    let part = |value: i64| u32::try_from(value).unwrap_or(0);
+    let (year, month, day) = (part(year), part(month), part(day));
+    let ([a, b], [c, d]) = (two_digits(year / 100), two_digits(year));
+    let ([e, f], [g, h]) = (two_digits(month), two_digits(day));
+    [a, b, c, d, b'-', e, f, b'-', g, h]
 }
 
 /// Appends `"yyyy-MM-dd"` without its quotes.
 pub(super) fn write_date(days: i64, out: &mut Vec<u8>) {
-    let (year, month, day) = civil(days);
-    write_padded(year, 4, out);
-    out.push(b'-');
-    write_padded(month, 2, out);
-    out.push(b'-');
-    write_padded(day, 2, out);
+    out.extend_from_slice(&date_text(days));
 }
 
 /// Appends a timestamp as the style has it, to the millisecond.
@@ -98,21 +103,16 @@ pub(super) fn write_timestamp(instant: Instant, zoned: bool, style: JsonTimestam
     if style == JsonTimestamps::EpochMillis {
         return write_integer(instant.millis(), out);
     }
+    let second = u32::try_from(instant.seconds.rem_euclid(86_400)).unwrap_or(0);
+    let millis = instant.nanos / 1_000_000;
+    let ([a, b], [c, d]) = (two_digits(second / 3600), two_digits(second / 60 % 60));
+    let ([e, f], [_, g], [h, i]) = (two_digits(second % 60), two_digits(millis / 100), two_digits(millis));
+    let iso = style == JsonTimestamps::Iso8601;
     out.push(b'"');
-    write_date(instant.days(), out);
-    out.push(if style == JsonTimestamps::Iso8601 { b'T' } else { b' ' });
-    let second = instant.seconds.rem_euclid(86_400);
-    write_padded(second / 3600, 2, out);
-    out.push(b':');
-    write_padded(second / 60 % 60, 2, out);
-    out.push(b':');
-    write_padded(second % 60, 2, out);
-    out.push(b'.');
-    write_padded(i64::from(instant.nanos / 1_000_000), 3, out);
-    if style == JsonTimestamps::Iso8601 && zoned {
-        out.push(b'Z');
-    }
-    out.push(b'"');
+    out.extend_from_slice(&date_text(instant.days()));
+    out.push(if iso { b'T' } else { b' ' });
+    out.extend_from_slice(&[a, b, b':', c, d, b':', e, f, b'.', g, h, i]);
+    out.extend_from_slice(if iso && zoned { b"Z\"" } else { b"\"" });
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::plan::{Node, NodeKind};
 use super::walk::{Walk, present};
 use super::{as_u64, json};
 use crate::config::JsonTimestamps;
+use crate::schema::IntWidth;
 use crate::schema::coerce::{self, Problem};
 use crate::schema::text::{self, Elements, Kind};
 
@@ -39,6 +40,24 @@ impl JsonLines {
 
     pub(super) fn append<'a>(&mut self, node: &Node, raw: Option<&'a str>, walk: &mut Walk<'a, '_>) {
         self.comma |= write_member(node, raw, self.comma, self.timestamps, &mut self.lines, walk);
+    }
+
+    /// Appends a member that is often the same as in the line before: `last` is then its text there, with the comma.
+    pub(super) fn append_again<'a>(
+        &mut self,
+        node: &Node,
+        raw: Option<&'a str>,
+        last: &mut Vec<u8>,
+        walk: &mut Walk<'a, '_>,
+    ) {
+        if self.comma && !last.is_empty() {
+            return self.lines.extend_from_slice(last);
+        }
+        let (mark, comma) = (self.lines.len(), self.comma);
+        self.append(node, raw, walk);
+        if comma {
+            last.extend_from_slice(self.lines.get(mark..).unwrap_or_default());
+        }
     }
 
     pub(super) fn end(&mut self) -> anyhow::Result<()> {
@@ -119,6 +138,11 @@ fn write_member<'a>(
     }
 }
 
+/// Whether a value is of a few bytes of one kind. So many digits fit every number's width.
+fn is_short(raw: &str, is_usual: impl Fn(&u8) -> bool) -> bool {
+    raw.len() <= 18 && raw.as_bytes().iter().all(is_usual)
+}
+
 /// Appends a value that is not null, or nothing that counts.
 fn write_value<'a>(
     node: &Node,
@@ -129,6 +153,13 @@ fn write_value<'a>(
 ) -> Result<(), Problem> {
     match &node.kind {
         NodeKind::Boolean => out.extend_from_slice(if coerce::boolean(raw)? { b"true" } else { b"false" }),
+        // Most numbers are written as they came.
+        NodeKind::Integer(IntWidth::I64) if is_short(raw, |byte| byte.is_ascii_digit()) => {
+            out.extend_from_slice(raw.as_bytes());
+        }
+        NodeKind::Number(_) if is_short(raw, |byte| byte.is_ascii_digit() || *byte == b'.') => {
+            out.extend_from_slice(raw.as_bytes());
+        }
         NodeKind::Integer(width) => json::write_integer(coerce::integer(raw, *width)?, out),
         NodeKind::Number(width) => {
             let value = coerce::number(raw, *width)?;
@@ -160,6 +191,14 @@ fn write_value<'a>(
             out.push(b'"');
         }
         NodeKind::Timestamp { zoned } => {
+            if timestamps == JsonTimestamps::Sql
+                && let Some(text) = coerce::timestamp_text(raw, *zoned)
+            {
+                out.push(b'"');
+                out.extend_from_slice(&text);
+                out.push(b'"');
+                return Ok(());
+            }
             json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, timestamps, out);
         }
         NodeKind::Struct { lookup, members } => {

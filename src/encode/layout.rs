@@ -117,7 +117,7 @@ impl Layout {
         self.nodes.get(..self.options.columns.len()).unwrap_or_default()
     }
 
-    pub(super) fn metadata_nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+    pub(super) fn metadata_nodes(&self) -> impl Iterator<Item = (usize, &Node)> + Clone {
         self.nodes.iter().enumerate().skip(self.options.columns.len())
     }
 }

@@ -5,18 +5,94 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::value::RawValue;
 
 use super::layout::MetadataColumns;
+use super::losses::Losses;
 use super::plan::Node;
 use super::{Row, json};
 use crate::config::JsonTimestamps;
 use crate::schema::METADATA_NAMES;
 use crate::schema::coerce::{Change, Instant};
 
-/// Writes the value of the metadata column `node`; nothing for NULL.
-pub(super) fn write(metadata: &MetadataColumns, node: &Node, row: &Row<'_>, changes: &[Change], out: &mut Vec<u8>) {
-    let [raw_id, extracted_at, meta, generation_id] = METADATA_NAMES;
-    match &*node.path {
-        path if path == raw_id => write_raw_id(out),
-        path if path == extracted_at => {
+/// The metadata of an encoder's records. What does not change from one record to the next is written once.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    texts: Vec<Text>,
+    /// Of the record that the texts are of.
+    emitted_at_ms: i64,
+    has_changes: bool,
+    /// A metadata value that its column has no room for is nobody's data: it is counted here, where nobody looks.
+    pub(super) unseen: Losses,
+}
+
+/// The value of a column.
+#[derive(Debug)]
+pub(super) struct Text {
+    kind: Kind,
+    json: Vec<u8>,
+    line: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    RawId,
+    ExtractedAt,
+    Meta,
+    GenerationId,
+}
+
+impl Text {
+    fn new(node: &Node) -> Self {
+        let kinds = [Kind::RawId, Kind::ExtractedAt, Kind::Meta];
+        let kind = METADATA_NAMES.iter().zip(kinds).find(|(name, _)| **name == &*node.path);
+        Self { kind: kind.map_or(Kind::GenerationId, |(_, kind)| kind), json: Vec::new(), line: Vec::new() }
+    }
+
+    /// The JSON text, none for NULL, and the member as a line has it, if that is known.
+    pub(super) fn parts(&mut self) -> (Option<&str>, &mut Vec<u8>) {
+        (std::str::from_utf8(&self.json).ok().filter(|text| !text.is_empty()), &mut self.line)
+    }
+}
+
+impl Metadata {
+    /// The values for a record, in the order of the columns.
+    pub(super) fn of<'n>(
+        &mut self,
+        row: &Row<'_>,
+        changes: &[Change],
+        columns: &MetadataColumns,
+        nodes: impl Iterator<Item = &'n Node>,
+    ) -> (&mut [Text], &mut Losses) {
+        let first = self.texts.is_empty();
+        if first {
+            self.texts = nodes.map(Text::new).collect();
+        }
+        let has_changes = !changes.is_empty() || row.source_changes.is_some_and(|changes| changes != "[]");
+        for text in &mut self.texts {
+            let is_new = match text.kind {
+                Kind::RawId => true,
+                Kind::ExtractedAt => row.emitted_at_ms != self.emitted_at_ms,
+                Kind::Meta => has_changes || self.has_changes,
+                Kind::GenerationId => false,
+            };
+            if first || is_new {
+                text.json.clear();
+                text.line.clear();
+                write(text.kind, columns, row, changes, &mut text.json);
+            }
+        }
+        (self.emitted_at_ms, self.has_changes) = (row.emitted_at_ms, has_changes);
+        (&mut self.texts, &mut self.unseen)
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.texts.iter().map(|text| size_of::<Text>() + text.json.capacity() + text.line.capacity()).sum()
+    }
+}
+
+/// Writes a value; nothing for NULL.
+fn write(kind: Kind, columns: &MetadataColumns, row: &Row<'_>, changes: &[Change], out: &mut Vec<u8>) {
+    match kind {
+        Kind::RawId => write_raw_id(out),
+        Kind::ExtractedAt => {
             let seconds = row.emitted_at_ms.div_euclid(1000);
             // Years of more than four digits are no timestamps, and the reader of this text would not take them.
             if (-62_135_596_800..=253_402_300_799).contains(&seconds) {
@@ -24,13 +100,12 @@ pub(super) fn write(metadata: &MetadataColumns, node: &Node, row: &Row<'_>, chan
                 json::write_timestamp(Instant { seconds, nanos }, true, JsonTimestamps::Iso8601, out);
             }
         }
-        path if path == meta => write_meta(metadata, row, changes, out),
-        path if path == generation_id => {
-            if let Some(id) = metadata.generation_id {
+        Kind::Meta => write_meta(columns, row, changes, out),
+        Kind::GenerationId => {
+            if let Some(id) = columns.generation_id {
                 json::write_integer(id, out);
             }
         }
-        _ => {}
     }
 }
 

@@ -33,9 +33,11 @@ use std::sync::Arc;
 
 pub use layout::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
 pub use losses::{ChangeCounts, Loss, Losses, Undeclared};
+pub use record::NoObject;
 
 use crate::config::FileFormat;
 use json_lines::JsonLines;
+use metadata::Metadata;
 use record::Record;
 use row_groups::RowGroups;
 use walk::Walk;
@@ -57,7 +59,7 @@ pub struct Row<'a> {
 pub struct Encoder {
     layout: Arc<Layout>,
     record: Record,
-    scratch: Vec<u8>,
+    metadata: Metadata,
     body: Body,
 }
 
@@ -75,49 +77,45 @@ impl Encoder {
             FileFormat::Jsonl { gzip } => Body::Lines(Box::new(JsonLines::new(gzip, layout.options().timestamps.json))),
             FileFormat::Parquet(_) => Body::Groups(Box::new(RowGroups::new(Arc::clone(&layout)))),
         };
-        Self { layout, record: Record::default(), scratch: Vec::new(), body }
+        Self { layout, record: Record::default(), metadata: Metadata::default(), body }
     }
 
     /// Appends a record. Values that cannot be stored as they came are noted in `losses`.
     ///
     /// # Errors
     ///
-    /// If `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
+    /// [`NoObject`] if `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
     pub fn append(&mut self, row: &Row<'_>, losses: &mut Losses) -> anyhow::Result<()> {
-        let layout = Arc::clone(&self.layout);
+        let Self { layout, record, metadata, body } = self;
         let slots = if layout.options().whole_record {
-            self.record.whole(row.data)?
+            record.whole(row.data)?
         } else {
-            self.record.read(row.data, &layout.lookup, losses)?
+            record.read(row.data, &layout.lookup, losses)?
         };
-        let mut walk = Walk::new(losses, layout.options().metadata.is_some());
-        match &mut self.body {
-            Body::Lines(lines) => lines.begin(),
-            Body::Groups(groups) => groups.begin(row.data.len())?,
-        }
-        for (position, node) in layout.data_nodes().iter().enumerate() {
-            let raw = slots.get(position).copied().flatten();
-            match &mut self.body {
-                Body::Lines(lines) => lines.append(node, raw, &mut walk),
-                Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
+        let mut walk = Walk::new(losses, layout.options().metadata.is_some(), record.take_members());
+        let columns = layout.data_nodes().iter().zip(&slots);
+        match body {
+            Body::Lines(lines) => {
+                lines.begin();
+                columns.for_each(|(node, raw)| lines.append(node, *raw, &mut walk));
+            }
+            Body::Groups(groups) => {
+                groups.begin(row.data.len())?;
+                columns.enumerate().for_each(|(position, (node, raw))| groups.append(position, node, *raw, &mut walk));
             }
         }
-        self.record.give_back(slots);
-        if let Some(metadata) = &layout.options().metadata {
-            let changes = walk.into_changes();
-            for (position, node) in layout.metadata_nodes() {
-                let mut text = std::mem::take(&mut self.scratch);
-                text.clear();
-                metadata::write(metadata, node, row, &changes, &mut text);
-                let raw = std::str::from_utf8(&text).ok().filter(|text| !text.is_empty());
-                // A metadata value that its column has no room for is nobody's data: it is not counted.
-                let mut unseen = Losses::default();
-                let mut walk = Walk::new(&mut unseen, false);
-                match &mut self.body {
-                    Body::Lines(lines) => lines.append(node, raw, &mut walk),
+        let (changes, members) = walk.end();
+        record.give_back(slots, members);
+        if let Some(columns) = &layout.options().metadata {
+            let nodes = layout.metadata_nodes();
+            let (texts, unseen) = metadata.of(row, &changes, columns, nodes.clone().map(|(_, node)| node));
+            let mut walk = Walk::new(unseen, false, Vec::new());
+            for ((position, node), text) in nodes.zip(texts) {
+                let (raw, line) = text.parts();
+                match body {
+                    Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
                     Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
                 }
-                self.scratch = text;
             }
         }
         match &mut self.body {
@@ -146,7 +144,7 @@ impl Encoder {
             Body::Lines(lines) => lines.memory(),
             Body::Groups(groups) => groups.memory(),
         };
-        body + self.record.memory() + as_u64(self.scratch.capacity())
+        body + self.record.memory() + as_u64(self.metadata.memory())
     }
 
     /// An estimate of the object's size so far, taken output included.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use ::parquet::basic::{Compression, GzipLevel, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
 use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
-use ::parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
+use ::parquet::schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr};
 use arrow_schema::{DataType as Arrow, Field as ArrowField, FieldRef};
 
 use super::layout::{LayoutOptions, ParquetLayout};
 use crate::config::{ParquetCodec, ParquetTimestamps};
-use crate::schema::{DataType, Field, FloatWidth, IntWidth};
+use crate::schema::{DataType, Field, FloatWidth, IntWidth, METADATA_NAMES};
 
 /// The Parquet side of a layout.
 pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOptions) -> anyhow::Result<ParquetLayout> {
@@ -24,16 +24,20 @@ pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOpti
         .map(|field| parquet_type(&field.name, &field.data_type, unit, &mut leaves))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let schema = Arc::new(Type::group_type_builder("schema").with_fields(columns).build()?);
+    // No two rows have the same, so a dictionary is work for nothing.
+    let raw_id = options.metadata.iter().flat_map(|metadata| &metadata.columns);
+    let raw_id = raw_id.into_iter().find(|field| field.source == METADATA_NAMES[0]);
+    let unique = raw_id.map(|field| ColumnPath::from(field.name.as_str()));
     Ok(ParquetLayout {
         arrow: fields.iter().map(|field| arrow_field(&field.name, &field.data_type)).collect(),
         bare_properties: Arc::new(
-            properties(codec, &[])?
+            properties(codec, &[], None)?
                 .set_dictionary_enabled(false)
                 .set_statistics_enabled(EnabledStatistics::None)
                 .build(),
         ),
         properties: Arc::new(
-            without_int96_statistics(properties(codec, &options.key_value_metadata)?, &schema).build(),
+            without_int96_statistics(properties(codec, &options.key_value_metadata, unique)?, &schema).build(),
         ),
         schema,
         leaves,
@@ -49,7 +53,11 @@ fn without_int96_statistics(properties: WriterPropertiesBuilder, schema: &TypePt
     })
 }
 
-fn properties(codec: ParquetCodec, key_values: &[(String, String)]) -> anyhow::Result<WriterPropertiesBuilder> {
+fn properties(
+    codec: ParquetCodec,
+    key_values: &[(String, String)],
+    unique: Option<ColumnPath>,
+) -> anyhow::Result<WriterPropertiesBuilder> {
     let compression = match codec {
         ParquetCodec::Uncompressed => Compression::UNCOMPRESSED,
         ParquetCodec::Snappy => Compression::SNAPPY,
@@ -61,7 +69,10 @@ fn properties(codec: ParquetCodec, key_values: &[(String, String)]) -> anyhow::R
         key_values.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     // The form `<application> version <version>` is what readers look for when they work around other writers' bugs.
     let created_by = concat!(env!("CARGO_PKG_NAME"), " version ", env!("CARGO_PKG_VERSION"), " (build parquet-rs)");
-    Ok(WriterProperties::builder()
+    let builder = WriterProperties::builder();
+    let builder =
+        unique.into_iter().fold(builder, |builder, column| builder.set_column_dictionary_enabled(column, false));
+    Ok(builder
         .set_created_by(created_by.to_owned())
         .set_key_value_metadata((!key_values.is_empty()).then_some(key_values))
         .set_writer_version(WriterVersion::PARQUET_1_0)

@@ -73,11 +73,16 @@ impl Node {
     }
 }
 
+/// How many bytes of a key are compared at once.
+const HEAD: usize = 16;
+
 /// Finds a field by its key.
 #[derive(Debug, Default)]
 pub(super) struct Lookup {
-    /// The keys as sources mostly write them, quotes included, by position.
+    /// The keys as sources mostly write them, quotes and colon included, by position.
     keys: Vec<Box<str>>,
+    /// The first sixteen bytes of each of them and which of their bits count: a comparison without a call.
+    heads: Vec<(u128, u128)>,
     positions: HashMap<Box<str>, usize>,
 }
 
@@ -87,6 +92,11 @@ impl Lookup {
         for (position, source) in sources.enumerate() {
             let mut key = Vec::new();
             json::write_string(source, &mut key);
+            key.push(b':');
+            let mut head = [0; HEAD];
+            head.iter_mut().zip(&key).for_each(|(to, from)| *to = *from);
+            let mask = u128::MAX.checked_shr(u32::try_from(8 * HEAD.saturating_sub(key.len())).unwrap_or(0));
+            lookup.heads.push((u128::from_le_bytes(head), mask.unwrap_or(0)));
             lookup.keys.push(String::from_utf8_lossy(&key).into());
             lookup.positions.insert(source.into(), position);
         }
@@ -99,7 +109,23 @@ impl Lookup {
 
     /// Whether the field at `position` has this key, with its quotes and escapes. May be wrong about escaped keys.
     pub(super) fn is_at(&self, position: usize, raw_key: &str) -> bool {
-        self.keys.get(position).is_some_and(|key| **key == *raw_key)
+        self.keys.get(position).is_some_and(|key| key.strip_suffix(':') == Some(raw_key))
+    }
+
+    /// The end of the key and colon at `at`, if the key is that of the field at `position` and no space is between.
+    #[inline]
+    pub(super) fn key_at(&self, position: usize, bytes: &[u8], at: usize) -> Option<usize> {
+        let key = self.keys.get(position)?.as_bytes();
+        let end = at + key.len();
+        let there = bytes.get(at..)?;
+        if let (Some(head), Some((expected, mask))) = (there.first_chunk::<HEAD>(), self.heads.get(position)) {
+            let differs = (u128::from_le_bytes(*head) ^ expected) & mask != 0;
+            if differs || (key.len() > HEAD && there.get(HEAD..key.len())? != key.get(HEAD..)?) {
+                return None;
+            }
+            return Some(end);
+        }
+        there.starts_with(key).then_some(end)
     }
 
     /// The position of the field with this key, with its quotes and escapes.

@@ -1,8 +1,10 @@
 //! Reading a record: the text of each declared field, found in one pass over `data`.
+//!
+//! There are two ways, which give the same. The [scan](crate::schema::scan) is the fast one and reads nearly everything; serde's
+//! reads what nests deeper than the scan goes, and says of the rest that it is no JSON object.
 
 use std::fmt;
 
-use anyhow::Context as _;
 use serde::Deserializer as _;
 use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -10,15 +12,35 @@ use serde_json::value::RawValue;
 use super::losses::Losses;
 use super::plan::Lookup;
 use crate::schema::text::{self, Kind};
+use crate::schema::scan;
+
+/// `data` is not one JSON object, and nothing was appended.
+#[derive(Debug)]
+pub struct NoObject(serde_json::Error);
+
+impl fmt::Display for NoObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("reading a record's data")
+    }
+}
+
+impl std::error::Error for NoObject {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 /// Reads records, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// The positions of the previous record's keys, in its order: most sources never change it.
-    order: Vec<Option<usize>>,
-    /// Memory of the last slots.
+    order: Order,
+    /// Memory of the last slots, and of the last record's nested members.
     spare: Vec<Option<&'static str>>,
+    spare_members: Vec<Option<&'static str>>,
 }
+
+/// Where the fields of a record are.
+type Slots<'a> = Vec<Option<&'a str>>;
 
 impl Record {
     /// The text of each field of `lookup`, by position; the last one of a repeated key. Fields that are not declared
@@ -28,35 +50,46 @@ impl Record {
         data: &'a str,
         lookup: &Lookup,
         losses: &mut Losses,
-    ) -> anyhow::Result<Vec<Option<&'a str>>> {
+    ) -> Result<Slots<'a>, NoObject> {
         let mut slots = emptied(std::mem::take(&mut self.spare));
-        slots.resize(lookup.len(), None);
-        let mut deserializer = serde_json::Deserializer::from_str(data);
-        let members = MembersOf { slots: &mut slots, order: &mut self.order, lookup, losses };
-        let read = deserializer.deserialize_map(members).and_then(|()| deserializer.end());
-        if let Err(error) = read {
-            self.give_back(slots);
-            return Err(error).context("reading a record's data");
+        let mut undeclared = Vec::new();
+        if self.order.scan(data, lookup, &mut slots, &mut undeclared).is_none()
+            && let Err(error) = self.order.deserialize(data, lookup, &mut slots, &mut undeclared)
+        {
+            self.spare = emptied(slots);
+            return Err(NoObject(error));
+        }
+        for key in undeclared {
+            losses.undeclared("", key);
         }
         Ok(slots)
     }
 
     /// The text of a record as its only field.
-    pub(super) fn whole<'a>(&mut self, data: &'a str) -> anyhow::Result<Vec<Option<&'a str>>> {
-        let raw = serde_json::from_str::<&RawValue>(data).context("reading a record's data")?.get();
-        anyhow::ensure!(text::kind(raw) == Kind::Object, "a record's data is no object");
+    pub(super) fn whole<'a>(&mut self, data: &'a str) -> Result<Slots<'a>, NoObject> {
+        let raw = serde_json::from_str::<&RawValue>(data).map_err(NoObject)?.get();
+        if text::kind(raw) != Kind::Object {
+            return Err(NoObject(de::Error::custom("no object")));
+        }
         let mut slots = emptied(std::mem::take(&mut self.spare));
         slots.push(Some(raw));
         Ok(slots)
     }
 
-    /// Takes slots back for the next record.
-    pub(super) fn give_back(&mut self, slots: Vec<Option<&str>>) {
+    /// Memory for nested members, to be given back, too.
+    pub(super) fn take_members<'a>(&mut self) -> Slots<'a> {
+        emptied(std::mem::take(&mut self.spare_members))
+    }
+
+    /// Takes memory back for the next record.
+    pub(super) fn give_back(&mut self, slots: Slots<'_>, members: Slots<'_>) {
         self.spare = emptied(slots);
+        self.spare_members = emptied(members);
     }
 
     pub(super) fn memory(&self) -> u64 {
-        super::as_u64(self.order.capacity() * size_of::<Option<usize>>() + self.spare.capacity() * size_of::<&str>())
+        let slots = self.spare.capacity() + self.spare_members.capacity();
+        super::as_u64(self.order.0.capacity() * size_of::<Option<usize>>() + slots * size_of::<&str>())
     }
 }
 
@@ -66,11 +99,93 @@ fn emptied<'a>(mut slots: Vec<Option<&str>>) -> Vec<Option<&'a str>> {
     slots.into_iter().map(|_| None).collect()
 }
 
+/// The positions of the previous record's keys, in its order: most sources never change it.
+#[derive(Debug, Default)]
+struct Order(Vec<Option<usize>>);
+
+impl Order {
+    /// What the previous record had in this place.
+    fn predicted(&self, index: usize) -> Option<usize> {
+        self.0.get(index).copied().flatten()
+    }
+
+    /// Looks a key up, and remembers it for this place.
+    fn find(&mut self, index: usize, raw_key: &str, lookup: &Lookup) -> Option<usize> {
+        let found = lookup.find(raw_key);
+        match self.0.get_mut(index) {
+            Some(known) => *known = found,
+            // Keys that are never the same must not make this grow without end.
+            None if index <= 4 * lookup.len() + 64 => self.0.push(found),
+            None => {}
+        }
+        found
+    }
+
+    /// The fast way. `None` if the text is no JSON object, or one that nests too deep.
+    fn scan<'a>(
+        &mut self,
+        data: &'a str,
+        lookup: &Lookup,
+        slots: &mut Slots<'a>,
+        undeclared: &mut Vec<&'a str>,
+    ) -> Option<()> {
+        slots.resize(lookup.len(), None);
+        let bytes = data.as_bytes();
+        let mut at = scan::space_end(bytes, 0);
+        if bytes.get(at) != Some(&b'{') {
+            return None;
+        }
+        at = scan::space_end(bytes, at + 1);
+        let mut more = bytes.get(at) != Some(&b'}');
+        let mut index = 0;
+        while more {
+            let predicted =
+                self.predicted(index).and_then(|position| Some((position, lookup.key_at(position, bytes, at)?)));
+            let (position, key, start) = match predicted {
+                Some((position, end)) => (Some(position), at..end, scan::space_end(bytes, end)),
+                None => {
+                    let end = (bytes.get(at) == Some(&b'"')).then(|| scan::string_end(bytes, at))??;
+                    (self.find(index, data.get(at..end)?, lookup), at..end, scan::colon_end(bytes, end)?)
+                }
+            };
+            index += 1;
+            let end = scan::value_end(bytes, start)?;
+            match position.and_then(|position| slots.get_mut(position)) {
+                Some(slot) => *slot = Some(data.get(start..end)?),
+                None => undeclared.push(data.get(key)?),
+            }
+            at = scan::space_end(bytes, end);
+            match bytes.get(at)? {
+                b',' => at = scan::space_end(bytes, at + 1),
+                b'}' => more = false,
+                _ => return None,
+            }
+        }
+        (scan::space_end(bytes, at + 1) == bytes.len()).then_some(())
+    }
+
+    /// Serde's way, from the start.
+    fn deserialize<'a>(
+        &mut self,
+        data: &'a str,
+        lookup: &Lookup,
+        slots: &mut Slots<'a>,
+        undeclared: &mut Vec<&'a str>,
+    ) -> Result<(), serde_json::Error> {
+        slots.clear();
+        slots.resize(lookup.len(), None);
+        undeclared.clear();
+        let mut deserializer = serde_json::Deserializer::from_str(data);
+        deserializer.deserialize_map(MembersOf { slots, order: self, lookup, undeclared })?;
+        deserializer.end()
+    }
+}
+
 struct MembersOf<'s, 'a> {
-    slots: &'s mut Vec<Option<&'a str>>,
-    order: &'s mut Vec<Option<usize>>,
+    slots: &'s mut Slots<'a>,
+    order: &'s mut Order,
     lookup: &'s Lookup,
-    losses: &'s mut Losses,
+    undeclared: &'s mut Vec<&'a str>,
 }
 
 impl<'a> Visitor<'a> for MembersOf<'_, 'a> {
@@ -83,25 +198,13 @@ impl<'a> Visitor<'a> for MembersOf<'_, 'a> {
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         let mut index = 0;
         while let Some(raw_key) = map.next_key_seed(Raw)? {
-            let predicted = self.order.get(index).copied().flatten();
-            let position = match predicted {
-                Some(position) if self.lookup.is_at(position, raw_key) => predicted,
-                _ => {
-                    let found = self.lookup.find(raw_key);
-                    match self.order.get_mut(index) {
-                        Some(known) => *known = found,
-                        // Keys that are never the same must not make this grow without end.
-                        None if index <= 4 * self.lookup.len() + 64 => self.order.push(found),
-                        None => {}
-                    }
-                    found
-                }
-            };
+            let predicted = self.order.predicted(index).filter(|position| self.lookup.is_at(*position, raw_key));
+            let position = predicted.or_else(|| self.order.find(index, raw_key, self.lookup));
             index += 1;
             let value = map.next_value_seed(Raw)?;
             match position.and_then(|position| self.slots.get_mut(position)) {
                 Some(slot) => *slot = Some(value),
-                None => self.losses.undeclared("", raw_key),
+                None => self.undeclared.push(raw_key),
             }
         }
         Ok(())
@@ -116,5 +219,117 @@ impl<'a> DeserializeSeed<'a> for Raw {
 
     fn deserialize<D: de::Deserializer<'a>>(self, deserializer: D) -> Result<&'a str, D::Error> {
         <&RawValue as de::Deserialize>::deserialize(deserializer).map(RawValue::get)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways over one text, each with the order that it has seen so far.
+    struct Both {
+        lookup: Lookup,
+        orders: [Order; 2],
+        objects: usize,
+    }
+
+    impl Both {
+        fn read(&mut self, data: &str) {
+            let (mut slots, mut undeclared) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+            let [scanned, deserialized] = &mut self.orders;
+            let scan = scanned.scan(data, &self.lookup, &mut slots[0], &mut undeclared[0]);
+            let serde = deserialized.deserialize(data, &self.lookup, &mut slots[1], &mut undeclared[1]);
+            assert_eq!(scan.is_some(), serde.is_ok(), "{data}");
+            if scan.is_some() {
+                assert_eq!(slots[0], slots[1], "{data}");
+                assert_eq!(undeclared[0], undeclared[1], "{data}");
+                assert_eq!(scanned.0, deserialized.0, "{data}");
+                self.objects += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn both_ways_give_the_same_for_random_reordered_and_malformed_records() {
+        let mut seed = 0x5EED_u64;
+        let mut below = move |bound: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 20) as usize % bound
+        };
+        const KEYS: [&str; 10] = [
+            "a",
+            "bb",
+            "a longer name",
+            "é",
+            "\\u0061",
+            "q\\\"",
+            "unknown",
+            "",
+            "\\ud800",
+            "a_name_of_more_than_sixteen_bytes",
+        ];
+        const VALUES: [&str; 22] = [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-1.5e+7",
+            "12345678901234567890",
+            "\"\"",
+            "\"text\"",
+            "\"a\\nb\\u00e9\\\\\"",
+            "\"héllo wörld, a text of more than a few words\"",
+            "\"\\ud83d\"",
+            "{}",
+            "[]",
+            "{\"a\":1,\"a\":2}",
+            "[1,\"]\",{\"x\":[{}]}]",
+            "[ 1 , 2 ]",
+            "{ \"k\" : \"}\" }",
+            "\"2024-01-02T03:04:05Z\"",
+            "1e400",
+            "[[[[[[[[]]]]]]]]",
+            "\"\\/\"",
+            "\"\u{2028}\"",
+        ];
+        const ODD: &[u8] = b"{}[]\",:\\u0e-+.tn \x01\t";
+        let sources = ["a", "bb", "a longer name", "é", "q\"", "absent", "a_name_of_more_than_sixteen_bytes"];
+        let lookup = Lookup::new(sources.into_iter());
+        let mut both = Both { lookup, orders: [Order::default(), Order::default()], objects: 0 };
+        for round in 0..100_000 {
+            // Whole, in the same order as before, or in any other.
+            let count = below(8);
+            let keys: Vec<usize> = (0..count).map(|i| if round % 3 == 0 { i } else { below(KEYS.len()) }).collect();
+            let space = [" ", "", "", "\n"][below(4)];
+            let members: Vec<String> = keys
+                .iter()
+                .map(|key| format!("{space}\"{}\"{space}:{space}{}{space}", KEYS[*key], VALUES[below(VALUES.len())]))
+                .collect();
+            let mut bytes = format!("{space}{{{}}}{space}", members.join(",")).into_bytes();
+            for _ in 0..[0, 0, 1, 3][below(4)] {
+                let at = below(bytes.len());
+                match below(3) {
+                    0 => bytes[at] = ODD[below(ODD.len())],
+                    1 => bytes.truncate(at + 1),
+                    _ => bytes.insert(at, ODD[below(ODD.len())]),
+                }
+            }
+            if let Ok(data) = std::str::from_utf8(&bytes) {
+                both.read(data);
+            }
+        }
+        assert!((50_000..95_000).contains(&both.objects), "{}", both.objects);
+    }
+
+    #[test]
+    fn what_nests_too_deep_for_the_scan_is_read_by_serde() {
+        let lookup = Lookup::new(["a"].into_iter());
+        let data = format!("{{\"a\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
+        let (mut slots, mut undeclared) = (Vec::new(), Vec::new());
+        assert_eq!(Order::default().scan(&data, &lookup, &mut slots, &mut undeclared), None);
+        let read = Record::default().read(&data, &lookup, &mut Losses::default()).unwrap();
+        assert_eq!(read[0].map(str::len), Some(2000));
     }
 }

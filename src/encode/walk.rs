@@ -18,8 +18,9 @@ pub(super) struct Walk<'a, 'l> {
 }
 
 impl<'a, 'l> Walk<'a, 'l> {
-    pub(super) fn new(losses: &'l mut Losses, keep_changes: bool) -> Self {
-        Self { losses, changes: keep_changes.then(Vec::new), members: Vec::new() }
+    /// `members` is memory to use.
+    pub(super) fn new(losses: &'l mut Losses, keep_changes: bool, members: Vec<Option<&'a str>>) -> Self {
+        Self { losses, changes: keep_changes.then(Vec::new), members }
     }
 
     /// Notes that a value became NULL.
@@ -76,10 +77,11 @@ impl<'a, 'l> Walk<'a, 'l> {
         self.members.truncate(mark);
     }
 
-    /// The changes noted, ready to be told.
-    pub(super) fn into_changes(self) -> Vec<Change> {
-        let changes = self.changes.unwrap_or_default();
-        changes.into_iter().map(|(field, change, reason)| Change { field: field.to_string(), change, reason }).collect()
+    /// The changes noted, ready to be told, and the memory.
+    pub(super) fn end(self) -> (Vec<Change>, Vec<Option<&'a str>>) {
+        let changes = self.changes.unwrap_or_default().into_iter();
+        let changes = changes.map(|(field, change, reason)| Change { field: field.to_string(), change, reason });
+        (changes.collect(), self.members)
     }
 }
 

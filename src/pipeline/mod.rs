@@ -23,9 +23,12 @@ use crate::aws::Aws;
 use crate::budget::Budget;
 use crate::claim::{CompleteStream, StreamIndex};
 use crate::config::Config;
+use crate::encode::NoObject;
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
 use crate::lake::{Batch, Checkpoint, Identity, Lake, Outcome, Watch};
-use crate::protocol::{Catalog, Chunk, Emitter, Level, Lines, Message, ReleaseKey, StateScope, StreamStatus, parse};
+use crate::protocol::{
+    Catalog, Chunk, Emitter, Level, Lines, Message, Record, ReleaseKey, StateScope, StreamStatus, parse, parse_whole,
+};
 use crate::stage::{Sealed, Stage};
 
 use completion::{Ending, Facts};
@@ -172,11 +175,12 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     let sync = Sync {
         ledger,
         objects: Objects::new(stage.clone(), identity.token.clone()),
-        progress: Progress::new(aws, stage.clone(), budget.clone()),
+        progress: Progress::new(aws, stage.clone(), budget.clone(), lines.waited().clone()),
         stage,
         emitter,
         budget,
         router,
+        last_stream: StreamIndex(0),
         writers,
         facts,
         lake: Some(lake),
@@ -215,6 +219,8 @@ struct Sync {
     emitter: Emitter,
     budget: Budget,
     router: Router,
+    /// Where the last record went.
+    last_stream: StreamIndex,
     writers: Vec<Writer>,
     facts: Vec<Facts>,
     /// Away while a commit is in flight.
@@ -339,10 +345,21 @@ impl Sync {
     }
 
     fn take_line(&mut self, number: u64, line: &[u8]) -> anyhow::Result<()> {
-        match parse(line).map_err(|error| error.at_line(number))? {
+        let taken = parse(line).map_err(|error| error.at_line(number)).and_then(|it| self.take_message(number, it));
+        match taken {
+            // The line begins and ends like a record, but what lies between is not its data alone.
+            Err(error) if error.chain().any(|cause| cause.is::<NoObject>()) => {
+                let message = parse_whole(line).map_err(|error| error.at_line(number))?;
+                self.take_message(number, message)
+            }
+            taken => taken,
+        }
+    }
+
+    fn take_message(&mut self, number: u64, message: Message<'_>) -> anyhow::Result<()> {
+        match message {
             Message::Record(record) => {
-                let names = self.router.get(record.namespace.as_deref().unwrap_or_default());
-                let Some(&index) = names.and_then(|names| names.get(record.stream.as_ref())) else {
+                let Some(index) = self.route(&record) else {
                     let namespace = record.namespace.as_deref().map(str::to_owned);
                     let name = StreamName { namespace, name: record.stream.to_string() };
                     return Err(writer::unknown_stream(name, number));
@@ -350,7 +367,7 @@ impl Sync {
                 let Self { writers, ledger, objects, budget, target_file_bytes, .. } = self;
                 let writer = &mut writers[index.0];
                 writer.append(&record, number, budget, ledger, objects, *target_file_bytes).map_err(|error| {
-                    let text = format!("line {number}: the record's data is no JSON object");
+                    let text = format!("line {number}: the record cannot be encoded");
                     AtStream::wrap(writer.name.clone(), Failure::because(FailureKind::System, text, error))
                 })?;
                 self.facts[index.0].records += 1;
@@ -404,6 +421,17 @@ impl Sync {
             self.checkpoint_by(Instant::now() + COMPLETE_PAUSE, Reason::Complete);
         }
         Ok(())
+    }
+
+    /// The stream of a record. Mostly it is that of the record before.
+    fn route(&mut self, record: &Record<'_>) -> Option<StreamIndex> {
+        let namespace = record.namespace.as_deref();
+        let last = &self.writers.get(self.last_stream.0)?.name;
+        if last.name != record.stream || last.namespace.as_deref() != namespace {
+            let names = self.router.get(namespace.unwrap_or_default())?;
+            self.last_stream = *names.get(record.stream.as_ref())?;
+        }
+        Some(self.last_stream)
     }
 
     fn find(&self, name: &StreamName) -> Option<StreamIndex> {

@@ -8,7 +8,7 @@ use super::writer::{SealReason, Sizes, Writer};
 use crate::aws::Aws;
 use crate::budget::Budget;
 use crate::encode::Loss;
-use crate::protocol::{Emitter, Level};
+use crate::protocol::{Emitter, Level, Waited};
 use crate::schema::coerce::ChangeKind;
 use crate::schema::partition::{LONGEST_VALUE, NULL_PARTITION};
 use crate::stage::Stage;
@@ -30,12 +30,13 @@ pub(super) struct Progress {
     bytes: u64,
     lines: u64,
     checkpoints: u64,
+    reader: Waited,
 }
 
 impl Progress {
-    pub(super) fn new(aws: Aws, stage: Stage, budget: Budget) -> Self {
+    pub(super) fn new(aws: Aws, stage: Stage, budget: Budget, reader: Waited) -> Self {
         let now = Instant::now();
-        Self { aws, stage, budget, begun: now, last_report: now, bytes: 0, lines: 0, checkpoints: 0 }
+        Self { aws, stage, budget, begun: now, last_report: now, bytes: 0, lines: 0, checkpoints: 0, reader }
     }
 
     pub(super) fn take_note(&mut self, bytes: u64) {
@@ -91,7 +92,7 @@ impl Progress {
         let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
         let (objects, written) = self.stage.published();
         format!(
-            "{}, {:.1} MiB read ({:.1} MiB/s), {} with {:.1} MiB written, {}, \
+            "{}, {:.1} MiB read ({:.1} MiB/s), {} with {:.1} MiB written, {}, reader waited {:.1} s, \
              memory {:.0} of {:.0} MiB (peak {:.0})",
             count(records, "record"),
             self.bytes as f64 / MIB,
@@ -99,6 +100,7 @@ impl Progress {
             count(objects, "object"),
             written as f64 / MIB,
             count(self.checkpoints, "checkpoint"),
+            self.reader.time().as_secs_f64(),
             self.budget.used() as f64 / MIB,
             self.budget.limit() as f64 / MIB,
             self.budget.peak() as f64 / MIB,

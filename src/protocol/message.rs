@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::error::Category;
 
 use super::envelope::object;
+use super::scan;
 use super::state::ReceivedState;
 use super::wire::{Kind, Line, RecordMembers, StateMembers, TraceMembers};
 use crate::budget::Budget;
@@ -35,7 +36,8 @@ pub struct Record<'a> {
     pub stream: Cow<'a, str>,
     /// Its namespace; `""` on the wire is `None`.
     pub namespace: Option<Cow<'a, str>>,
-    /// The text of the `data` object. Its syntax has been checked, but for surrogates and the range of numbers.
+    /// The text of the `data` object. [`parse_whole`] has checked its syntax, but for surrogates and the range of
+    /// numbers. [`parse`] has not read it: if it turns out to be no JSON object, the line is to be read again.
     pub data: &'a str,
     /// When the source emitted it, in milliseconds since the epoch.
     pub emitted_at: i64,
@@ -168,13 +170,32 @@ impl From<serde_json::Error> for ParseError {
     }
 }
 
-/// Reads one line. Bytes after the first JSON object are accepted and ignored, as the platform's reader does.
+/// Reads one line, but of a record in the usual form the envelope alone. Bytes after the first JSON object are accepted
+/// and ignored, as the platform's reader does.
 ///
 /// # Errors
 /// When the line is not blank and holds no message.
 pub fn parse(line: &[u8]) -> Result<Message<'_>, ParseError> {
-    let line = std::str::from_utf8(line)
-        .map_err(|error| ParseError { kind: ParseErrorKind::Encoding, column: Some(error.valid_up_to() + 1) })?;
+    let line = text(line)?;
+    scan::record(line).map_or_else(|| parse_text(line), |record| Ok(Message::Record(record)))
+}
+
+/// Reads one line whole.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_whole(line: &[u8]) -> Result<Message<'_>, ParseError> {
+    parse_text(text(line)?)
+}
+
+fn text(line: &[u8]) -> Result<&str, ParseError> {
+    // The quicker check does not say where the fault is.
+    simdutf8::basic::from_utf8(line)
+        .or_else(|_| std::str::from_utf8(line))
+        .map_err(|error| ParseError { kind: ParseErrorKind::Encoding, column: Some(error.valid_up_to() + 1) })
+}
+
+fn parse_text(line: &str) -> Result<Message<'_>, ParseError> {
     let blank = line.len() - line.trim_start_matches([' ', '\t', '\r', '\n']).len();
     let mut values = serde_json::Deserializer::from_str(line).into_iter::<Line<'_>>();
     let Some(parsed) = values.next() else { return Ok(Message::Ignored) };
@@ -223,7 +244,7 @@ mod tests {
     }
 
     fn refusal(line: &str) -> String {
-        parse(line.as_bytes()).unwrap_err().to_string()
+        parse_whole(line.as_bytes()).unwrap_err().to_string()
     }
 
     fn stream(namespace: Option<&str>, name: &str) -> StreamName {

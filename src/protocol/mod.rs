@@ -8,12 +8,15 @@ mod emitter;
 mod envelope;
 mod message;
 mod reader;
+mod scan;
 mod splice;
 mod state;
 mod wire;
 
 pub use catalog::{Catalog, ConfiguredStream, SyncMode, Truncation};
 pub use emitter::{Closed, Emitter, Level, ReleaseKey, Status};
-pub use message::{IncomingState, Message, ParseError, ParseErrorKind, Record, StateScope, StreamStatus, parse};
-pub use reader::{Chunk, Lines, spawn, stdin};
+pub use message::{
+    IncomingState, Message, ParseError, ParseErrorKind, Record, StateScope, StreamStatus, parse, parse_whole,
+};
+pub use reader::{Chunk, Lines, Waited, spawn, stdin};
 pub use state::{CommittedCounts, ReceivedState, ReleasedState, StateStats};

@@ -4,7 +4,10 @@
 //! chunks grow by themselves; when the source is slow every line is passed on as soon as it is there. Lines are not
 //! copied, except the tail of a read that ends in the middle of one.
 
-use std::io::{BufRead, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
@@ -61,14 +64,12 @@ impl Chunk {
         let mut rest = self.bytes.as_slice();
         let mut number = self.first_line;
         std::iter::from_fn(move || {
-            let all = rest;
-            // The standard library's own search: vectorised, where an iterator over bytes is not.
-            let length = rest.skip_until(b'\n').unwrap_or(0);
-            if length == 0 {
+            if rest.is_empty() {
                 return None;
             }
-            let line = &all[..length];
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let end = memchr::memchr(b'\n', rest);
+            let line = &rest[..end.unwrap_or(rest.len())];
+            rest = end.map_or(&[], |end| &rest[end + 1..]);
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             number += 1;
             Some((number - 1, line))
@@ -80,12 +81,35 @@ impl Chunk {
 #[derive(Debug)]
 pub struct Lines {
     chunks: mpsc::Receiver<anyhow::Result<Chunk>>,
+    waited: Waited,
+}
+
+/// How long the reader has waited for chunks to be taken, rather than for input. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Waited(Arc<AtomicU64>);
+
+impl Waited {
+    /// The time so far.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, time: Duration) {
+        self.0.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 impl Lines {
     /// The next chunk; `None` at the end of the input. Cancel safe. After an error there is nothing more.
     pub async fn next(&mut self) -> Option<anyhow::Result<Chunk>> {
         self.chunks.recv().await
+    }
+
+    /// How long the reader has waited for us.
+    #[must_use]
+    pub fn waited(&self) -> &Waited {
+        &self.waited
     }
 }
 
@@ -94,14 +118,16 @@ impl Lines {
 #[must_use]
 pub fn spawn(input: impl Read + Send + 'static, budget: Budget) -> Lines {
     let (sender, chunks) = mpsc::channel(CHUNKS);
+    let waited = Waited::default();
+    let count = waited.clone();
     let thread = std::thread::Builder::new().name("stdin".into());
     let failed = sender.clone();
-    if let Err(error) = thread.spawn(move || read_all(input, &budget, &sender)) {
+    if let Err(error) = thread.spawn(move || read_all(input, &budget, &sender, &count)) {
         let error = anyhow::Error::new(error).context("starting the thread that reads standard input");
         // The channel is new and empty.
         drop(failed.try_send(Err(error)));
     }
-    Lines { chunks }
+    Lines { chunks, waited }
 }
 
 /// [`spawn`] on standard input. If that is a pipe, it is enlarged, so that a read brings more than 64 KiB.
@@ -112,7 +138,7 @@ pub fn stdin(budget: Budget) -> Lines {
     spawn(std::io::stdin(), budget)
 }
 
-fn read_all(mut input: impl Read, budget: &Budget, sender: &mpsc::Sender<anyhow::Result<Chunk>>) {
+fn read_all(mut input: impl Read, budget: &Budget, sender: &mpsc::Sender<anyhow::Result<Chunk>>, waited: &Waited) {
     let mut buffer = Buffer::new(budget);
     loop {
         let read = match input.read(buffer.room()) {
@@ -125,7 +151,14 @@ fn read_all(mut input: impl Read, budget: &Budget, sender: &mpsc::Sender<anyhow:
             }
         };
         let chunk = if read == 0 { buffer.rest() } else { buffer.filled_by(read) };
-        if chunk.is_some_and(|chunk| sender.blocking_send(Ok(chunk)).is_err()) || read == 0 {
+        if let Some(chunk) = chunk {
+            let begun = Instant::now();
+            if sender.blocking_send(Ok(chunk)).is_err() {
+                return;
+            }
+            waited.add(begun.elapsed());
+        }
+        if read == 0 {
             return;
         }
     }
@@ -175,8 +208,7 @@ impl<'a> Buffer<'a> {
     /// Takes note of `read` new bytes; gives the whole lines, if there are any now.
     fn filled_by(&mut self, read: usize) -> Option<Chunk> {
         let new = &self.bytes[self.filled..self.filled + read];
-        // `contains` is vectorised; only a read that has a newline is searched again, from its end.
-        let last = if new.contains(&b'\n') { new.iter().rposition(|byte| *byte == b'\n') } else { None };
+        let last = memchr::memrchr(b'\n', new);
         let cut = last.map(|last| self.filled + last + 1);
         self.filled += read;
         self.cut(cut?)

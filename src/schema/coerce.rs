@@ -22,7 +22,7 @@
 use std::borrow::Cow;
 
 use super::text::{self, Kind};
-use super::{FloatWidth, IntWidth, datetime, numeric};
+use super::{FloatWidth, IntWidth, clock, datetime, numeric};
 
 /// The value is not of the column's type.
 pub const SERIALIZATION_ERROR: &str = "DESTINATION_SERIALIZATION_ERROR";
@@ -201,7 +201,17 @@ pub fn date(raw: &str) -> Result<i32, Problem> {
 
 /// A timestamp; a wall-clock reading counts as if it were UTC.
 pub fn timestamp(raw: &str, zoned: bool) -> Result<Instant, Problem> {
+    if let Some(instant) = clock::timestamp(raw, zoned) {
+        return Ok(instant);
+    }
     datetime::timestamp(&calendar_text(raw)?, zoned)
+}
+
+/// A timestamp as `yyyy-MM-dd HH:mm:ss.SSS`, where that can be copied from the text as it came; else it is to be had
+/// from [`timestamp`].
+#[must_use]
+pub fn timestamp_text(raw: &str, zoned: bool) -> Option<[u8; 23]> {
+    clock::sql_text(raw, zoned)
 }
 
 fn calendar_text(raw: &str) -> Result<Cow<'_, str>, Problem> {

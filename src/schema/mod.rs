@@ -14,6 +14,7 @@
 //! - A stream whose schema declares no fields has one column, [`whole_record_column`].
 //! - Types nested deeper than [`MAX_DEPTH`], or whose name exceeds what Glue stores, are JSON text.
 
+mod clock;
 pub mod coerce;
 mod datetime;
 pub mod hive;
@@ -22,6 +23,7 @@ pub mod merge;
 pub mod names;
 mod numeric;
 pub mod partition;
+pub(crate) mod scan;
 pub mod text;
 
 pub use json_schema::{columns, columns_of_table};

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::scan;
+
 /// What kind of value a JSON text holds, by its first character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -40,8 +42,7 @@ pub fn kind(raw: &str) -> Kind {
 #[must_use]
 pub fn unescape(raw: &str) -> (Cow<'_, str>, bool) {
     let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
-    // Most strings are short: a plain loop is faster than a search that sets itself up first.
-    let Some(first) = inner.bytes().position(|byte| byte == b'\\') else { return (Cow::Borrowed(inner), true) };
+    let Some(first) = memchr::memchr(b'\\', inner.as_bytes()) else { return (Cow::Borrowed(inner), true) };
     let mut out = String::with_capacity(inner.len());
     let mut whole = true;
     let (plain, mut rest) = inner.split_at(first);
@@ -126,6 +127,10 @@ pub fn compact(raw: &str) -> Cow<'_, str> {
 
 /// The position after the string that begins at `start`.
 fn string_end(bytes: &[u8], start: usize) -> usize {
+    if let Some(end) = scan::string_end(bytes, start) {
+        return end;
+    }
+    // No JSON after all.
     let mut at = start + 1;
     loop {
         match bytes.get(at) {
@@ -146,6 +151,10 @@ fn space_end(bytes: &[u8], mut at: usize) -> usize {
 
 /// The position after the value that begins at `start`. Always beyond `start` unless that is the end.
 fn value_end(bytes: &[u8], start: usize) -> usize {
+    if let Some(end) = scan::value_end(bytes, start) {
+        return end;
+    }
+    // Nested deeper than the scan goes, or no JSON after all.
     let mut at = start;
     let mut open = 0_usize;
     while let Some(byte) = bytes.get(at) {

@@ -80,7 +80,7 @@ pub(super) async fn put(state: &State, request: Request) -> Result<Answer, Refus
             return Err(refusal);
         }
     };
-    let received = Inbound::new(request).receive(&state.store).await?;
+    let received = Inbound::new(request).receive(&state.store, state.settings().discard_bodies).await?;
     let attributes =
         Attributes { etag: received.md5, size: received.size, modified: 0, headers, checksum: received.checksum };
     let attributes = state.store.publish((&bucket, &key), received.staged, attributes, &conditions)?;

@@ -205,7 +205,7 @@ pub(super) async fn upload_part(state: &State, request: Request) -> Result<Answe
         }
     };
     let id = request.text("uploadId").to_owned();
-    let received = Inbound::new(request).receive(&state.store).await?;
+    let received = Inbound::new(request).receive(&state.store, state.settings().discard_bodies).await?;
     let part = state.store.uploads.add_part(&id, received, number)?;
     let mut answer = Answer::empty(200);
     answer.header("etag", &format!("\"{}\"", part.etag));

@@ -1,0 +1,142 @@
+//! Timestamps in the one form that nearly all of them have, `"2024-01-02T03:04:05[.678]+00:00"`, read by position.
+//!
+//! Everything else, and what is no valid time, is left to [`datetime`](super::datetime), which reads this form too and
+//! gives the same.
+
+use super::coerce::Instant;
+use super::datetime::{Civil, days_in_month, days_of};
+
+/// What a clock and a calendar say.
+struct Reading {
+    year: i64,
+    month: i64,
+    day: i64,
+    second_of_day: i64,
+    nanos: u32,
+    /// Seconds east of UTC.
+    offset: i64,
+}
+
+/// The instant of a JSON string in the usual form. `None` if it has another one.
+#[inline]
+pub(super) fn timestamp(raw: &str, zoned: bool) -> Option<Instant> {
+    let Reading { year, month, day, second_of_day, nanos, offset } = read(raw.as_bytes())?;
+    let days = days_of(Civil { year, month, day });
+    let shift = if zoned { offset } else { 0 };
+    Some(Instant { seconds: days * 86_400 + second_of_day - shift, nanos })
+}
+
+/// The same as `yyyy-MM-dd HH:mm:ss.SSS`, where that is a matter of copying.
+#[inline]
+pub(super) fn sql_text(raw: &str, zoned: bool) -> Option<[u8; 23]> {
+    let Reading { nanos, offset, .. } = read(raw.as_bytes())?;
+    if zoned && offset != 0 {
+        return None;
+    }
+    let mut text = *b"                   .000";
+    let (date, time) = (raw.as_bytes().get(1..11)?, raw.as_bytes().get(12..20)?);
+    text.get_mut(..10)?.copy_from_slice(date);
+    text.get_mut(11..19)?.copy_from_slice(time);
+    if nanos > 0 {
+        let millis = nanos / 1_000_000;
+        let digits = [millis / 100, millis / 10 % 10, millis % 10];
+        text.iter_mut().skip(20).zip(digits).for_each(|(to, digit)| *to = b'0' + u8::try_from(digit).unwrap_or(0));
+    }
+    Some(text)
+}
+
+#[inline]
+fn read(raw: &[u8]) -> Option<Reading> {
+    let (clock, rest) = raw.split_first_chunk::<20>()?;
+    let [b'"', y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T' | b' ', h1, h2, b':', mi1, mi2, b':', s1, s2] =
+        *clock
+    else {
+        return None;
+    };
+    // No digit is looked at by itself: a byte that is none makes `odd` large.
+    let mut odd = 0;
+    let mut two = |tens: u8, ones: u8| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        odd |= u8::from(tens > 9) | u8::from(ones > 9);
+        u32::from(tens) * 10 + u32::from(ones)
+    };
+    let year = two(y1, y2) * 100 + two(y3, y4);
+    let (month, day) = (two(mo1, mo2), two(d1, d2));
+    let (hour, minute, second) = (two(h1, h2), two(mi1, mi2), two(s1, s2));
+    // The first and the last year hold instants that an offset moves out of range; leap seconds and 24:00 have rules.
+    let valid = odd == 0
+        && (2..=9998).contains(&year)
+        && (1..=12).contains(&month)
+        && day > 0
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    let (year, month, day) = (i64::from(year), i64::from(month), i64::from(day));
+    if !valid || (day > 28 && day > days_in_month(year, month)) {
+        return None;
+    }
+    let second_of_day = i64::from(hour * 3600 + minute * 60 + second);
+    let (nanos, rest) = fraction(rest)?;
+    let offset = match *rest {
+        [b'"'] | [b'Z', b'"'] => 0,
+        [b'+', b'0', b'0', b':', b'0', b'0', b'"'] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2, b'"'] => {
+            let (hours, minutes) = (two_digits(h1, h2)?, two_digits(m1, m2)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            (hours * 3600 + minutes * 60) * if sign == b'-' { -1 } else { 1 }
+        }
+        _ => return None,
+    };
+    Some(Reading { year, month, day, second_of_day, nanos, offset })
+}
+
+fn two_digits(tens: u8, ones: u8) -> Option<i64> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then(|| i64::from(tens) * 10 + i64::from(ones))
+}
+
+/// The nanoseconds of `.` and one to nine digits, if that comes next, and what follows.
+#[inline]
+fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
+    let Some((b'.', digits)) = text.split_first() else { return Some((0, text)) };
+    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = digits.split_at_checked(count)?;
+    let unit = 10_u32.checked_pow(9_u32.checked_sub(u32::try_from(count).ok().filter(|count| *count > 0)?)?)?;
+    Some((digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')) * unit, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::datetime;
+    use super::*;
+
+    /// Every text of the form, with any byte replaced, is read as the other way reads it, or left to it.
+    #[test]
+    fn agrees_with_the_other_way() {
+        let mut read = 0;
+        for tail in
+            ["", "Z", "+00:00", "-07:30", "+23:59", "+24:00", ".5", ".123456789Z", ".1234567891Z", ".Z", "z", " UTC"]
+        {
+            for text in ["2024-02-29T23:59:59", "0001-01-01T00:00:00", "9999-12-31T23:59:59", "1969-12-31 12:30:00"] {
+                let text = format!("\"{text}{tail}\"");
+                for at in 0..text.len() {
+                    for byte in " +-.0123456789:TZ\"".bytes() {
+                        let mut changed = text.clone().into_bytes();
+                        changed[at] = byte;
+                        let changed = String::from_utf8(changed).unwrap();
+                        for zoned in [true, false] {
+                            if let Some(instant) = timestamp(&changed, zoned) {
+                                read += 1;
+                                let inner = changed.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
+                                assert_eq!(datetime::timestamp(inner, zoned), Ok(instant), "{changed}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(read > 4000, "{read}");
+    }
+}
