@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::losses::Losses;
 use super::plan::Lookup;
-use crate::schema::text::{self, Kind};
 use crate::schema::scan;
+use crate::schema::text::{self, Kind};
 
 /// `data` is not one JSON object, and nothing was appended.
 #[derive(Debug)]

@@ -455,8 +455,10 @@ impl Sync {
             return self.begin_checkpoint(reason, completion::so_far(&self.facts));
         }
         if self.late_due.is_some_and(|at| at <= now) {
-            // Nothing is sealed for it: the open objects go on growing.
-            return self.begin_commit(Reason::Late, Vec::new(), completion::so_far(&self.facts));
+            // Nothing is sealed for it: the open objects go on growing, and what has any is not whole.
+            let mut complete = completion::so_far(&self.facts);
+            complete.retain(|stream| self.writers[stream.stream().0].is_idle());
+            return self.begin_commit(Reason::Late, Vec::new(), complete);
         }
         Ok(())
     }
