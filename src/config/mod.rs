@@ -35,6 +35,10 @@ pub struct Config {
     pub partitioning: Partitioning,
     /// Whether `number` columns become `decimal(38,25)`.
     pub float_as_decimal: bool,
+    /// How timestamps are written in JSON Lines tables that this sync makes or replaces, when the user chose.
+    pub json_timestamps: Option<JsonTimestamps>,
+    /// The same for Parquet.
+    pub parquet_timestamps: Option<ParquetTimestamps>,
     /// Whether tables get the `_airbyte_*` columns. `None`: off for governed and external tables.
     pub metadata_columns: Option<bool>,
     /// How often a sync commits.
@@ -141,6 +145,31 @@ pub enum ParquetCodec {
     Gzip,
     /// Zstandard.
     Zstd,
+}
+
+/// Timestamps in JSON Lines, always in UTC and to the millisecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JsonTimestamps {
+    /// `2024-01-02 03:04:05.678`
+    #[default]
+    Sql,
+    /// `2024-01-02T03:04:05.678Z`, without `Z` where the column has no zone.
+    Iso8601,
+    /// A number, as the incumbent has it.
+    EpochMillis,
+}
+
+/// Timestamps in Parquet, in UTC. INT64 ones are always marked as adjusted to UTC, since a Hive `timestamp` has no zone
+/// and every reader of Hive tables takes it for UTC, while some refuse files that say it is local.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ParquetTimestamps {
+    /// INT64 `TIMESTAMP(MILLIS)`, what Athena can read at full precision.
+    #[default]
+    Millis,
+    /// INT64 `TIMESTAMP(MICROS)`.
+    Micros,
+    /// INT96: nanoseconds of a Julian day, as the incumbent, Hive, Impala and Spark have it. Written to the microsecond.
+    Int96,
 }
 
 /// Partitioning by the date in the stream's cursor.

@@ -55,6 +55,14 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// One of several names.
+    pub(super) fn choice<T: Copy>(&mut self, name: &'static str, known: &[(&str, T)]) -> anyhow::Result<Option<T>> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let names: Vec<&str> = known.iter().map(|(known, _)| *known).collect();
+        let found = known.iter().find(|(known, _)| *known == text).map(|(_, meant)| *meant);
+        found.map(Some).ok_or_else(|| self.not_one_of(name, &names))
+    }
+
     /// A number between two bounds.
     pub(super) fn number(&mut self, name: &'static str, least: f64, most: f64) -> anyhow::Result<Option<f64>> {
         match self.get(name) {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::settings::Settings;
-use super::{Config, Credentials, DefaultTag, FileFormat, ParquetCodec, Partitioning, TableFormat};
+use super::{
+    Config, Credentials, DefaultTag, FileFormat, JsonTimestamps, ParquetCodec, ParquetTimestamps, Partitioning,
+    TableFormat,
+};
 use crate::failure::Failure;
 
 const MIB: u64 = 1024 * 1024;
@@ -74,6 +77,22 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         file_format: file_format(&mut settings, &mut warnings)?,
         partitioning: partitioning(&mut settings)?,
         float_as_decimal: settings.flag("glue_catalog_float_as_decimal")?.unwrap_or(false),
+        json_timestamps: settings.choice(
+            "json_timestamp_format",
+            &[
+                ("SQL", JsonTimestamps::Sql),
+                ("ISO_8601", JsonTimestamps::Iso8601),
+                ("EPOCH_MILLIS", JsonTimestamps::EpochMillis),
+            ],
+        )?,
+        parquet_timestamps: settings.choice(
+            "parquet_timestamp_unit",
+            &[
+                ("MILLIS", ParquetTimestamps::Millis),
+                ("MICROS", ParquetTimestamps::Micros),
+                ("INT96", ParquetTimestamps::Int96),
+            ],
+        )?,
         metadata_columns: settings.flag("airbyte_metadata_columns")?,
         commit_interval: Duration::from_secs_f64(
             60.0 * settings.number("commit_interval_minutes", 0.01, 1440.0)?.unwrap_or(15.0),

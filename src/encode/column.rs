@@ -8,9 +8,9 @@ use arrow_array::{ArrayRef, BooleanArray, ListArray, PrimitiveArray, StringArray
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType as Arrow, FieldRef};
 
-use super::layout::ParquetTimestamps;
 use super::plan::{Node, NodeKind};
 use super::walk::{Walk, present};
+use crate::config::ParquetTimestamps;
 use crate::schema::coerce::{self, Problem};
 use crate::schema::text::{self, Elements, Kind};
 use crate::schema::{FloatWidth, IntWidth};
@@ -143,7 +143,8 @@ impl Column {
                 let instant = coerce::timestamp(raw, *zoned)?;
                 values.push(match timestamps {
                     ParquetTimestamps::Millis => instant.millis(),
-                    ParquetTimestamps::Micros => instant.micros(),
+                    // INT96 is made of these when the column is encoded.
+                    ParquetTimestamps::Micros | ParquetTimestamps::Int96 => instant.micros(),
                 });
             }
             (Values::Float32(values), NodeKind::Number(width)) => {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::layout::JsonTimestamps;
+use crate::config::JsonTimestamps;
 use crate::schema::coerce::{Instant, civil};
 
 /// Appends a string with its quotes. Escaped are, beside what JSON asks for, all control characters and the line ends

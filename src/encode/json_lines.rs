@@ -1,10 +1,10 @@
 //! JSON Lines: one object a line, keys in the order of the columns, NULL members left out.
 
 use super::gzip::Gzip;
-use super::layout::JsonTimestamps;
 use super::plan::{Node, NodeKind};
 use super::walk::{Walk, present};
 use super::{as_u64, json};
+use crate::config::JsonTimestamps;
 use crate::schema::coerce::{self, Problem};
 use crate::schema::text::{self, Elements, Kind};
 

@@ -9,7 +9,7 @@ use arrow_schema::FieldRef;
 
 use super::parquet_schema;
 use super::plan::{Lookup, Node};
-use crate::config::FileFormat;
+use crate::config::{FileFormat, JsonTimestamps, ParquetTimestamps};
 use crate::schema::{Field, metadata_columns};
 
 /// How timestamps are written.
@@ -19,29 +19,6 @@ pub struct TimestampStyle {
     pub parquet: ParquetTimestamps,
     /// In JSON Lines.
     pub json: JsonTimestamps,
-}
-
-/// Timestamps in Parquet: INT64, always marked as adjusted to UTC, since a Hive `timestamp` has no zone and every
-/// reader of Hive tables takes it for UTC, while some refuse files that say it is local.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ParquetTimestamps {
-    /// `TIMESTAMP(MILLIS)`, what Athena can read at full precision.
-    #[default]
-    Millis,
-    /// `TIMESTAMP(MICROS)`.
-    Micros,
-}
-
-/// Timestamps in JSON Lines, always in UTC and to the millisecond.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum JsonTimestamps {
-    /// `2024-01-02 03:04:05.678`
-    #[default]
-    Sql,
-    /// A number, as the incumbent has it.
-    EpochMillis,
-    /// `2024-01-02T03:04:05.678Z`, without `Z` where the column has no zone.
-    Iso8601,
 }
 
 /// The metadata columns of an object.

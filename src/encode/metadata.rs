@@ -4,9 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 
-use super::layout::{JsonTimestamps, MetadataColumns};
+use super::layout::MetadataColumns;
 use super::plan::Node;
 use super::{Row, json};
+use crate::config::JsonTimestamps;
 use crate::schema::METADATA_NAMES;
 use crate::schema::coerce::{Change, Instant};
 

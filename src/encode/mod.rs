@@ -8,6 +8,7 @@
 
 mod column;
 mod gzip;
+mod int96;
 mod json;
 mod json_lines;
 mod layout;
@@ -30,7 +31,7 @@ mod readback;
 
 use std::sync::Arc;
 
-pub use layout::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, ParquetTimestamps, TimestampStyle};
+pub use layout::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
 pub use losses::{Loss, Losses, Undeclared};
 
 use crate::config::FileFormat;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use ::parquet::basic::{Compression, GzipLevel, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
 use ::parquet::file::metadata::KeyValue;
-use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use ::parquet::schema::types::{Type, TypePtr};
+use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use ::parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 use arrow_schema::{DataType as Arrow, Field as ArrowField, FieldRef};
 
-use super::layout::{LayoutOptions, ParquetLayout, ParquetTimestamps};
-use crate::config::ParquetCodec;
+use super::layout::{LayoutOptions, ParquetLayout};
+use crate::config::{ParquetCodec, ParquetTimestamps};
 use crate::schema::{DataType, Field, FloatWidth, IntWidth};
 
 /// The Parquet side of a layout.
@@ -23,23 +23,33 @@ pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOpti
         .iter()
         .map(|field| parquet_type(&field.name, &field.data_type, unit, &mut leaves))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let schema = Type::group_type_builder("schema").with_fields(columns).build()?;
+    let schema = Arc::new(Type::group_type_builder("schema").with_fields(columns).build()?);
     Ok(ParquetLayout {
         arrow: fields.iter().map(|field| arrow_field(&field.name, &field.data_type)).collect(),
-        schema: Arc::new(schema),
         bare_properties: Arc::new(
             properties(codec, &[])?
-                .into_builder()
                 .set_dictionary_enabled(false)
                 .set_statistics_enabled(EnabledStatistics::None)
                 .build(),
         ),
-        properties: Arc::new(properties(codec, &options.key_value_metadata)?),
+        properties: Arc::new(
+            without_int96_statistics(properties(codec, &options.key_value_metadata)?, &schema).build(),
+        ),
+        schema,
         leaves,
     })
 }
 
-fn properties(codec: ParquetCodec, key_values: &[(String, String)]) -> anyhow::Result<WriterProperties> {
+/// The order of INT96 is not defined: readers that believed its minima and maxima would skip rows.
+fn without_int96_statistics(properties: WriterPropertiesBuilder, schema: &TypePtr) -> WriterPropertiesBuilder {
+    let schema = SchemaDescriptor::new(Arc::clone(schema));
+    let int96 = schema.columns().iter().filter(|column| column.physical_type() == Physical::INT96);
+    int96.fold(properties, |properties, column| {
+        properties.set_column_statistics_enabled(column.path().clone(), EnabledStatistics::None)
+    })
+}
+
+fn properties(codec: ParquetCodec, key_values: &[(String, String)]) -> anyhow::Result<WriterPropertiesBuilder> {
     let compression = match codec {
         ParquetCodec::Uncompressed => Compression::UNCOMPRESSED,
         ParquetCodec::Snappy => Compression::SNAPPY,
@@ -57,8 +67,7 @@ fn properties(codec: ParquetCodec, key_values: &[(String, String)]) -> anyhow::R
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(compression)
         .set_dictionary_enabled(true)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .build())
+        .set_statistics_enabled(EnabledStatistics::Page))
 }
 
 fn parquet_type(
@@ -88,13 +97,11 @@ fn parquet_type(
             return Ok(Arc::new(decimal));
         }
         DataType::Date => (Physical::INT32, Some(LogicalType::Date)),
-        DataType::Timestamp { .. } => {
-            let unit = match unit {
-                ParquetTimestamps::Millis => TimeUnit::MILLIS,
-                ParquetTimestamps::Micros => TimeUnit::MICROS,
-            };
-            (Physical::INT64, Some(LogicalType::Timestamp { is_adjusted_to_u_t_c: true, unit }))
-        }
+        DataType::Timestamp { .. } => match unit {
+            ParquetTimestamps::Millis => (Physical::INT64, Some(timestamp(TimeUnit::MILLIS))),
+            ParquetTimestamps::Micros => (Physical::INT64, Some(timestamp(TimeUnit::MICROS))),
+            ParquetTimestamps::Int96 => (Physical::INT96, None),
+        },
         DataType::String { .. } | DataType::Time { .. } | DataType::Json => {
             (Physical::BYTE_ARRAY, Some(LogicalType::String))
         }
@@ -120,6 +127,10 @@ fn parquet_type(
     *leaves += 1;
     let leaf = Type::primitive_type_builder(name, physical).with_repetition(Repetition::OPTIONAL);
     Ok(Arc::new(leaf.with_logical_type(logical).build()?))
+}
+
+fn timestamp(unit: TimeUnit) -> LogicalType {
+    LogicalType::Timestamp { is_adjusted_to_u_t_c: true, unit }
 }
 
 fn integer(bit_width: i8) -> LogicalType {

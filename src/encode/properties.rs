@@ -2,6 +2,7 @@
 
 use super::readback::{LINES, PARQUET, of_json, options, round_trip};
 use super::*;
+use crate::config::JsonTimestamps;
 use crate::schema::{DataType, Field, FloatWidth, IntWidth, hive};
 
 /// xorshift64*

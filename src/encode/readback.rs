@@ -10,9 +10,8 @@ use arrow_array::{Array, ArrayRef};
 use bytes::Bytes;
 
 use super::json;
-use super::layout::JsonTimestamps;
 use super::*;
-use crate::config::ParquetCodec;
+use crate::config::{JsonTimestamps, ParquetCodec};
 use crate::schema::coerce::{Instant, write_decimal};
 use crate::schema::text::{self, Elements, Members};
 use crate::schema::{DataType, Field};

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use ::parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
-use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::basic::Type as Physical;
+use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::types::Type;
 use anyhow::Context as _;
-use arrow_schema::Schema;
+use arrow_array::ArrayRef;
+use arrow_schema::{FieldRef, Schema};
 
 use super::as_u64;
 use super::column::Column;
+use super::int96::Int96Writer;
 use super::layout::{Layout, ParquetLayout};
 use super::plan::Node;
 use super::walk::Walk;
@@ -33,6 +36,66 @@ const WRITER_BYTES: u64 = 4 * 1024;
 /// What the footer keeps of a column in a row group; measured.
 const FOOTER_BYTES: u64 = 1536;
 
+/// The writer of one leaf column of an open row group.
+#[derive(Debug)]
+enum LeafWriter {
+    Arrow(ArrowColumnWriter),
+    Int96(Box<Int96Writer>),
+}
+
+impl LeafWriter {
+    fn memory(&self) -> u64 {
+        let held = match self {
+            Self::Arrow(writer) => as_u64(writer.memory_size()) * 3 / 2,
+            Self::Int96(writer) => writer.memory(),
+        };
+        held + WRITER_BYTES
+    }
+
+    fn encoded(&self) -> u64 {
+        match self {
+            Self::Arrow(writer) => as_u64(writer.get_estimated_total_bytes()),
+            Self::Int96(writer) => writer.encoded(),
+        }
+    }
+
+    fn append_to_row_group(self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> anyhow::Result<()> {
+        match self {
+            Self::Arrow(writer) => Ok(writer.close()?.append_to_row_group(group)?),
+            Self::Int96(writer) => writer.append_to_row_group(group),
+        }
+    }
+}
+
+/// Writers for the next row group of `file`, one for each leaf of `columns`.
+fn leaf_writers(file: &SerializedFileWriter<Vec<u8>>, columns: Vec<FieldRef>) -> anyhow::Result<Vec<LeafWriter>> {
+    let factory = ArrowRowGroupWriterFactory::new(file, Arc::new(Schema::new(columns)));
+    let writers = factory.create_column_writers(file.flushed_row_groups().len())?;
+    let leaves = file.schema_descr().columns();
+    let of_leaf = |(writer, leaf): (_, &::parquet::schema::types::ColumnDescPtr)| match leaf.physical_type() {
+        Physical::INT96 => {
+            LeafWriter::Int96(Box::new(Int96Writer::new(Arc::clone(leaf), Arc::clone(file.properties()))))
+        }
+        _ => LeafWriter::Arrow(writer),
+    };
+    Ok(writers.into_iter().zip(leaves).map(of_leaf).collect())
+}
+
+/// Writes a slice of a column to the writers of its leaves.
+fn write_leaves<'w>(
+    field: &FieldRef,
+    column: &ArrayRef,
+    writers: &mut impl Iterator<Item = &'w mut LeafWriter>,
+) -> anyhow::Result<()> {
+    for leaf in compute_leaves(field, column)? {
+        match writers.next().context("a leaf has no writer")? {
+            LeafWriter::Arrow(writer) => writer.write(&leaf)?,
+            LeafWriter::Int96(writer) => writer.write(column)?,
+        }
+    }
+    Ok(())
+}
+
 /// The rows of one object.
 #[derive(Debug)]
 pub(super) struct RowGroups {
@@ -44,7 +107,7 @@ pub(super) struct RowGroups {
     /// Exists from the first encoded slice on.
     file: Option<SerializedFileWriter<Vec<u8>>>,
     /// The open row group.
-    writers: Vec<ArrowColumnWriter>,
+    writers: Vec<LeafWriter>,
     /// What the open row group holds, and what it would be encoded.
     open_memory: u64,
     open_encoded: u64,
@@ -138,21 +201,16 @@ impl RowGroups {
         if self.writers.is_empty()
             && let Some(file) = &self.file
         {
-            let factory = ArrowRowGroupWriterFactory::new(file, Arc::new(Schema::new(parquet.arrow.clone())));
-            self.writers = factory.create_column_writers(file.flushed_row_groups().len())?;
+            self.writers = leaf_writers(file, parquet.arrow.clone())?;
         }
         let mut writers = self.writers.iter_mut();
         for (column, field) in self.columns.iter_mut().zip(&parquet.arrow) {
-            let array = column.take(field)?;
-            for leaf in compute_leaves(field, &array)? {
-                writers.next().context("a leaf has no writer")?.write(&leaf)?;
-            }
+            write_leaves(field, &column.take(field)?, &mut writers)?;
         }
         self.encoded_bytes += as_u64(self.bytes);
         (self.rows, self.bytes) = (0, 0);
-        let memory = |writer: &ArrowColumnWriter| as_u64(writer.memory_size()) * 3 / 2 + WRITER_BYTES;
-        self.open_memory = self.writers.iter().map(memory).sum();
-        self.open_encoded = self.writers.iter().map(|writer| as_u64(writer.get_estimated_total_bytes())).sum();
+        self.open_memory = self.writers.iter().map(LeafWriter::memory).sum();
+        self.open_encoded = self.writers.iter().map(LeafWriter::encoded).sum();
         Ok(())
     }
 
@@ -183,16 +241,11 @@ impl RowGroups {
             let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
             // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.
             let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(properties))?;
-            let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
-            let mut writers = ArrowRowGroupWriterFactory::new(&one, schema).create_column_writers(0)?;
-            let array = column.take(field)?;
-            for (leaf, writer) in compute_leaves(field, &array)?.into_iter().zip(&mut writers) {
-                writer.write(&leaf)?;
-            }
-            // A huge value must not stay beside its pages.
-            drop(array);
+            let mut writers = leaf_writers(&one, vec![Arc::clone(field)])?;
+            // A huge value must not stay beside its pages: the array is gone after this.
+            write_leaves(field, &column.take(field)?, &mut writers.iter_mut())?;
             for writer in writers {
-                writer.close()?.append_to_row_group(&mut group)?;
+                writer.append_to_row_group(&mut group)?;
             }
         }
         group.close()?;
@@ -213,7 +266,7 @@ impl RowGroups {
         let file = self.file.as_mut().context("a row group has no file")?;
         let mut group = file.next_row_group()?;
         for writer in writers {
-            writer.close()?.append_to_row_group(&mut group)?;
+            writer.append_to_row_group(&mut group)?;
         }
         group.close()?;
         file.flush()?;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use aws_sdk_glue::types::{Column, Partition, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
-use super::glue;
 use super::table::{Kind, Location, Plan, hive_type, parameter};
+use super::{glue, timestamps};
 use crate::config::{FileFormat, ParquetCodec};
 use crate::failure::Failure;
 use crate::schema::Field;
@@ -173,11 +173,7 @@ fn own_parameters(plan: &Plan, parameters: &mut HashMap<String, String>) {
         parameters.entry("EXTERNAL".to_owned()).or_insert_with(|| "TRUE".to_owned());
     }
     parameters.insert(parameter::STREAM.to_owned(), plan.stream.to_string());
-    if family(plan.file_format) {
-        parameters.remove(parameter::JSON_TIMESTAMPS);
-    } else {
-        parameters.insert(parameter::JSON_TIMESTAMPS.to_owned(), "sql".to_owned());
-    }
+    timestamps::remember(plan.timestamps, plan.file_format, parameters);
 }
 
 fn format_parameters(format: FileFormat, parameters: &mut HashMap<String, String>) {

@@ -14,6 +14,7 @@ mod probe;
 mod publish;
 mod sweep;
 mod table;
+mod timestamps;
 mod transaction;
 
 use std::collections::HashSet;

@@ -17,7 +17,7 @@ use super::table::{self, Kind, Mode, Plan, parameter};
 use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, glue, sweep, transaction};
 use crate::aws::{Aws, Doubt, Operation, Patience};
 use crate::config::{Config, DefaultTag};
-use crate::encode::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, TimestampStyle};
+use crate::encode::{Layout, LayoutOptions, MetadataColumns};
 use crate::failure::{AtStream, Failure};
 use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::PartitionBy;
@@ -160,12 +160,11 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
         generation_id: stream.generation_id,
         columns: plan.metadata.clone(),
     });
-    let json = if plan.json_epoch_millis { JsonTimestamps::EpochMillis } else { JsonTimestamps::Sql };
     let layout = Layout::new(LayoutOptions {
         columns: plan.columns.clone(),
         file_format: plan.file_format,
         metadata,
-        timestamps: TimestampStyle { json, ..TimestampStyle::default() },
+        timestamps: plan.timestamps,
         row_group_bytes: config.row_group_bytes,
         key_value_metadata,
     })?;

@@ -76,7 +76,7 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
         added: Vec::new(),
         partition_by: None,
         file_format: FileFormat::Jsonl { gzip: false },
-        json_epoch_millis: false,
+        timestamps: crate::encode::TimestampStyle::default(),
         exists: false,
         shown: super::generation::Shown::default(),
         sync_id: None,

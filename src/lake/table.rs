@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use aws_sdk_glue::types::Table;
 
 use super::area::Area;
-use super::definition;
 use super::generation::Shown;
 use super::glue::{self, TableName};
+use super::{definition, timestamps};
 use crate::config::{Config, FileFormat, Partitioning, TableFormat};
+use crate::encode::TimestampStyle;
 use crate::failure::{Failure, StreamName};
 use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::{DatePart, PartitionBy};
@@ -27,8 +28,10 @@ pub(super) mod parameter {
     pub(in crate::lake) const PREVIOUS_SYNC: &str = "airbyte.previous_sync_id";
     /// The stream's name as the source spells it.
     pub(in crate::lake) const STREAM: &str = "airbyte.stream";
-    /// How timestamps are written in JSON Lines: `sql`; without it the table is the incumbent's: epoch milliseconds.
+    /// How timestamps are written in JSON Lines: `sql`, `iso_8601` or `epoch_millis`.
     pub(in crate::lake) const JSON_TIMESTAMPS: &str = "airbyte.json_timestamps";
+    /// How timestamps are written in Parquet: `millis`, `micros` or `int96`.
+    pub(in crate::lake) const PARQUET_TIMESTAMPS: &str = "airbyte.parquet_timestamps";
     /// A switch of a partitioned table that has begun.
     pub(in crate::lake) const SWITCHING: &str = "airbyte.switching";
 }
@@ -105,8 +108,7 @@ pub(crate) struct Plan {
     pub(crate) added: Vec<Field>,
     pub(crate) partition_by: Option<PartitionBy>,
     pub(crate) file_format: FileFormat,
-    /// Whether JSON Lines carry timestamps as epoch milliseconds, as the incumbent's objects do.
-    pub(crate) json_epoch_millis: bool,
+    pub(crate) timestamps: TimestampStyle,
     pub(crate) exists: bool,
     /// The generation the table showed when the sync began.
     pub(crate) shown: Shown,
@@ -199,7 +201,7 @@ pub(crate) fn plan(
         added: Vec::new(),
         partition_by,
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
-        json_epoch_millis: false,
+        timestamps: timestamps::of_new(config),
         exists: existing.is_some(),
         shown,
         sync_id: stream.sync_id,
@@ -256,7 +258,7 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
         }
         return Ok(());
     }
-    plan.json_epoch_millis = glue::parameter(table, parameter::JSON_TIMESTAMPS).is_none();
+    plan.timestamps = timestamps::of_existing(config, &name, table, plan.file_format, &mut plan.warnings)?;
     let own = plan.columns.len();
     let wanted: Vec<Field> = plan.all_columns().cloned().collect();
     let merged = schema::merge::merge(&definition::columns(table), &wanted).map_err(|error| {
