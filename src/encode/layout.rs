@@ -46,6 +46,8 @@ impl MetadataColumns {
 pub struct LayoutOptions {
     /// The stream's columns, in the order in which they are written.
     pub columns: Vec<Field>,
+    /// Whether the one column holds records whole, as JSON text, since the stream declares no fields.
+    pub whole_record: bool,
     /// Format and compression.
     pub file_format: FileFormat,
     /// The metadata columns, written after the others.

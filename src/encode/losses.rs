@@ -16,6 +16,7 @@ const MAX_NAME_CHARS: usize = 100;
 pub struct Losses {
     line: u64,
     tallies: HashMap<(Arc<str>, ChangeKind, &'static str), Tally>,
+    counts: ChangeCounts,
     undeclared: u64,
     /// Names said already.
     named: HashSet<Box<str>>,
@@ -23,8 +24,18 @@ pub struct Losses {
     unnamed: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// How many values became NULL and how many were cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeCounts {
+    /// Values that became NULL.
+    pub nulled: u64,
+    /// Values of which part was stored.
+    pub truncated: u64,
+}
+
+#[derive(Clone, Debug)]
 struct Tally {
+    column: Arc<str>,
     count: u64,
     first_line: u64,
 }
@@ -32,6 +43,8 @@ struct Tally {
 /// Values of one field that met the same fate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
+    /// The column, by the name of its field in the source.
+    pub column: String,
     /// The field as the source calls it; members of a struct with their path.
     pub field: String,
     /// What was done.
@@ -59,13 +72,14 @@ impl Losses {
         self.line = line;
     }
 
-    /// Takes all losses since the last time, ordered by field.
+    /// Takes all losses since the last time, ordered by column and field.
     #[must_use]
     pub fn drain(&mut self) -> Vec<Loss> {
         let mut losses: Vec<Loss> = self
             .tallies
             .drain()
-            .map(|((field, change, reason), Tally { count, first_line })| Loss {
+            .map(|((field, change, reason), Tally { column, count, first_line })| Loss {
+                column: column.to_string(),
                 field: field.to_string(),
                 change,
                 reason,
@@ -73,7 +87,8 @@ impl Losses {
                 first_line,
             })
             .collect();
-        losses.sort_by(|a, b| (&a.field, a.change, a.reason).cmp(&(&b.field, b.change, b.reason)));
+        losses
+            .sort_by(|a, b| (&a.column, &a.field, a.change, a.reason).cmp(&(&b.column, &b.field, b.change, b.reason)));
         losses
     }
 
@@ -92,9 +107,19 @@ impl Losses {
         super::as_u64(self.tallies.capacity() * (size_of::<Tally>() + 48) + names)
     }
 
-    pub(super) fn count(&mut self, field: &Arc<str>, change: ChangeKind, reason: &'static str) {
-        let first = Tally { count: 0, first_line: self.line };
-        self.tallies.entry((Arc::clone(field), change, reason)).or_insert(first).count += 1;
+    /// Takes the number of changes since the last time.
+    pub fn take_counts(&mut self) -> ChangeCounts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Notes a change of a value of the field `field`, which `column` is or holds.
+    pub(super) fn count(&mut self, column: &Arc<str>, field: &Arc<str>, change: ChangeKind, reason: &'static str) {
+        match change {
+            ChangeKind::Nulled => self.counts.nulled += 1,
+            ChangeKind::Truncated => self.counts.truncated += 1,
+        }
+        let first = || Tally { column: Arc::clone(column), count: 0, first_line: self.line };
+        self.tallies.entry((Arc::clone(field), change, reason)).or_insert_with(first).count += 1;
     }
 
     /// Notes a value without a column: the member `raw_key` of the struct `parent`, or of the record.

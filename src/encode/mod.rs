@@ -32,7 +32,7 @@ mod readback;
 use std::sync::Arc;
 
 pub use layout::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
-pub use losses::{Loss, Losses, Undeclared};
+pub use losses::{ChangeCounts, Loss, Losses, Undeclared};
 
 use crate::config::FileFormat;
 use json_lines::JsonLines;
@@ -85,7 +85,11 @@ impl Encoder {
     /// If `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
     pub fn append(&mut self, row: &Row<'_>, losses: &mut Losses) -> anyhow::Result<()> {
         let layout = Arc::clone(&self.layout);
-        let slots = self.record.read(row.data, &layout.lookup, losses)?;
+        let slots = if layout.options().whole_record {
+            self.record.whole(row.data)?
+        } else {
+            self.record.read(row.data, &layout.lookup, losses)?
+        };
         let mut walk = Walk::new(losses, layout.options().metadata.is_some());
         match &mut self.body {
             Body::Lines(lines) => lines.begin(),

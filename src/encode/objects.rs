@@ -306,3 +306,100 @@ fn an_encoder_that_waits_holds_little() {
         assert!(encoder.memory() < 200_000, "{format:?} {}", encoder.memory());
     }
 }
+
+/// INT96 of every shape, read by the library's own record reader, which shares nothing with our way of writing them.
+#[test]
+fn int96_timestamps_are_written_at_every_depth() {
+    let at = json!({"type": "string", "format": "date-time"});
+    let columns = columns(
+        &json!({"properties": {
+            "id": {"type": "integer"}, "at": at,
+            "o": {"type": "object", "properties": {"x": {"type": "string"}, "at": at}},
+            "l": {"type": "array", "items": {"type": "object", "properties": {"at": at, "n": {"type": "array", "items": {"type": "object", "properties": {"at": at}}}}}},
+        }}),
+        &SchemaOptions::default(),
+    );
+    let timestamps = TimestampStyle { parquet: crate::config::ParquetTimestamps::Int96, ..TimestampStyle::default() };
+    let records = [
+        r#"{"id":1,"at":"1970-01-01T00:00:00Z","o":{"x":"a","at":"2024-02-29T12:34:56.789123456Z"},"l":[{"at":"1969-12-31T23:59:59.999Z","n":[{"at":"2001-01-01T00:00:00Z"},{},null]},{"n":[]},null]}"#,
+        "{}",
+        r#"{"o":{},"l":[]}"#,
+        r#"{"at":"0001-01-01T00:00:00Z","o":{"at":null},"l":[{"n":null},{"at":"9999-12-31T23:59:59.999999Z","n":[{"at":"2002-02-02T02:02:02Z"}]}]}"#,
+        r#"{"at":"soon","l":null}"#,
+    ];
+    for rounds in [1, 4000] {
+        let options = options(columns.clone(), PARQUET);
+        let layout = Layout::new(LayoutOptions { timestamps, row_group_bytes: 20_000, ..options });
+        let mut encoder = Encoder::new(Arc::new(layout.unwrap()));
+        (0..rounds).for_each(|_| records.iter().for_each(|record| append(&mut encoder, record)));
+        assert!(encoder.memory() > 0 && encoder.encoded() > 0);
+        let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap())).unwrap();
+        let metadata = reader.metadata();
+        assert_eq!(metadata.num_row_groups() > 1, rounds > 1);
+        let leaves = metadata.row_group(0).columns();
+        for leaf in leaves {
+            let int96 = leaf.column_path().string().ends_with("at");
+            assert_eq!(leaf.column_type() == ::parquet::basic::Type::INT96, int96);
+            assert_eq!(leaf.statistics().is_none(), int96, "{}", leaf.column_path());
+        }
+        let days = |column: &str| -> Vec<String> {
+            let found = (0..metadata.num_row_groups()).flat_map(|group| {
+                let group = reader.get_row_group(group).unwrap();
+                let schema = reader.metadata().file_metadata().schema_descr();
+                let leaf = schema.columns().iter().position(|c| c.path().string() == column).unwrap();
+                let mut typed = ::parquet::column::reader::get_typed_column_reader::<::parquet::data_type::Int96Type>(
+                    group.get_column_reader(leaf).unwrap(),
+                );
+                let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
+                typed.read_records(usize::MAX, Some(&mut definitions), Some(&mut repetitions), &mut values).unwrap();
+                let mut values = values.into_iter();
+                let most = schema.column(leaf).max_def_level();
+                definitions
+                    .into_iter()
+                    .zip(repetitions.into_iter().chain(std::iter::repeat(0)))
+                    .map(|(d, r)| {
+                        let value = (d == most).then(|| values.next().unwrap());
+                        let text = value.map(|value| {
+                            let [low, high, day] = [0, 1, 2].map(|i| i64::from(value.data()[i]));
+                            format!(" {}.{}", day - 2_440_588, (high << 32) + low)
+                        });
+                        format!("{r}{d}{}", text.unwrap_or_default())
+                    })
+                    .collect::<Vec<_>>()
+            });
+            found.collect()
+        };
+        let repeated = |expected: &[&str]| {
+            expected.iter().map(|e| (*e).to_owned()).cycle().take(expected.len() * rounds).collect::<Vec<_>>()
+        };
+        assert_eq!(days("at"), repeated(&["01 0.0", "00", "00", "01 -719162.0", "00"]));
+        assert_eq!(days("o.at"), repeated(&["02 19782.45296789123000", "00", "01", "01", "00"]));
+        assert_eq!(
+            days("l.list.element.at"),
+            repeated(&["04 -1.86399999000000", "13", "12", "00", "01", "03", "14 2932896.86399999999000", "00"])
+        );
+        assert_eq!(
+            days("l.list.element.n.list.element.at"),
+            repeated(&["07 11323.0", "26", "25", "14", "12", "00", "01", "03", "17 11720.7322000000000", "00"])
+        );
+    }
+}
+
+#[test]
+fn a_record_without_declared_fields_is_kept_whole() {
+    for format in [LINES, PARQUET] {
+        let columns = vec![crate::schema::whole_record_column()];
+        let layout = Arc::new(Layout::new(LayoutOptions { whole_record: true, ..options(columns, format) }).unwrap());
+        let (mut encoder, mut losses) = (Encoder::new(Arc::clone(&layout)), Losses::default());
+        for (data, taken) in
+            [(r#" { "a" : 1.0 , "_airbyte_data" : null } "#, true), ("{}", true), ("[1]", false), ("{", false)]
+        {
+            let row = Row { data, emitted_at_ms: 0, source_changes: None };
+            assert_eq!(encoder.append(&row, &mut losses).is_ok(), taken, "{data}");
+        }
+        let rows: Vec<_> = read(&layout, encoder.finish().unwrap()).into_iter().map(|row| row[0].clone()).collect();
+        let text = |text: &str| Some(format!("{text:?}"));
+        assert_eq!(rows, [text(r#"{"a":1.0,"_airbyte_data":null}"#), text("{}")]);
+        assert_eq!((losses.drain(), losses.drain_undeclared()), (Vec::new(), None));
+    }
+}

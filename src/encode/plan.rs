@@ -11,6 +11,8 @@ use crate::schema::{DataType, Field, FloatWidth, IntWidth, text};
 pub(super) struct Node {
     /// The field as the source calls it, members with their path; what changes and warnings name.
     pub(super) path: Arc<str>,
+    /// The column's own field.
+    pub(super) column: Arc<str>,
     /// The stored name as a JSON key with its colon.
     pub(super) key: Box<str>,
     pub(super) kind: NodeKind,
@@ -35,10 +37,11 @@ pub(super) enum NodeKind {
 
 impl Node {
     pub(super) fn new(field: &Field) -> Self {
-        Self::at(field.source.as_str().into(), &field.name, &field.data_type, false)
+        let column: Arc<str> = field.source.as_str().into();
+        Self::at(&column, Arc::clone(&column), &field.name, &field.data_type, false)
     }
 
-    fn at(path: Arc<str>, name: &str, data_type: &DataType, repeated: bool) -> Self {
+    fn at(column: &Arc<str>, path: Arc<str>, name: &str, data_type: &DataType, repeated: bool) -> Self {
         let kind = match data_type {
             DataType::Boolean => NodeKind::Boolean,
             DataType::Integer(width) => NodeKind::Integer(*width),
@@ -50,7 +53,7 @@ impl Node {
             DataType::Date => NodeKind::Date,
             DataType::Timestamp { zoned } => NodeKind::Timestamp { zoned: *zoned },
             DataType::Array(element) => {
-                NodeKind::Array(Box::new(Self::at(Arc::clone(&path), "element", element, true)))
+                NodeKind::Array(Box::new(Self::at(column, Arc::clone(&path), "element", element, true)))
             }
             DataType::Struct(fields) => NodeKind::Struct {
                 lookup: Lookup::new(fields.iter().map(|field| field.source.as_str())),
@@ -58,7 +61,7 @@ impl Node {
                     .iter()
                     .map(|field| {
                         let path = format!("{path}.{}", field.source);
-                        Self::at(path.into(), &field.name, &field.data_type, repeated)
+                        Self::at(column, path.into(), &field.name, &field.data_type, repeated)
                     })
                     .collect(),
             },
@@ -66,7 +69,7 @@ impl Node {
         let mut key = Vec::new();
         json::write_string(name, &mut key);
         key.push(b':');
-        Self { path, key: String::from_utf8_lossy(&key).into(), kind, repeated }
+        Self { path, column: Arc::clone(column), key: String::from_utf8_lossy(&key).into(), kind, repeated }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) const PARQUET: FileFormat = FileFormat::Parquet(ParquetCodec::Snappy)
 pub(super) fn options(columns: Vec<Field>, file_format: FileFormat) -> LayoutOptions {
     LayoutOptions {
         columns,
+        whole_record: false,
         file_format,
         metadata: None,
         timestamps: TimestampStyle::default(),

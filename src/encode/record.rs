@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::losses::Losses;
 use super::plan::Lookup;
+use crate::schema::text::{self, Kind};
 
 /// Reads records, one after the other.
 #[derive(Debug, Default)]
@@ -37,6 +38,15 @@ impl Record {
             self.give_back(slots);
             return Err(error).context("reading a record's data");
         }
+        Ok(slots)
+    }
+
+    /// The text of a record as its only field.
+    pub(super) fn whole<'a>(&mut self, data: &'a str) -> anyhow::Result<Vec<Option<&'a str>>> {
+        let raw = serde_json::from_str::<&RawValue>(data).context("reading a record's data")?.get();
+        anyhow::ensure!(text::kind(raw) == Kind::Object, "a record's data is no object");
+        let mut slots = emptied(std::mem::take(&mut self.spare));
+        slots.push(Some(raw));
         Ok(slots)
     }
 

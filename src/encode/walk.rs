@@ -37,7 +37,7 @@ impl<'a, 'l> Walk<'a, 'l> {
 
     #[cold]
     fn note(&mut self, node: &Node, change: ChangeKind, reason: &'static str) {
-        self.losses.count(&node.path, change, reason);
+        self.losses.count(&node.column, &node.path, change, reason);
         if let Some(changes) = &mut self.changes {
             // A record says once what happened to many values of an array.
             let said = |known: &(Arc<str>, ChangeKind, &'static str)| {

@@ -8,7 +8,7 @@ use super::table::{Kind, Location, Plan, hive_type, parameter};
 use super::{glue, timestamps};
 use crate::config::{FileFormat, ParquetCodec};
 use crate::failure::Failure;
-use crate::schema::Field;
+use crate::schema::{Field, names};
 
 const TEXT_INPUT: &str = "org.apache.hadoop.mapred.TextInputFormat";
 const TEXT_OUTPUT: &str = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat";
@@ -73,7 +73,7 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
         // A governed table's location cannot change, not even in its spelling.
         storage.location = old.and_then(StorageDescriptor::location).map(str::to_owned).or(storage.location);
     }
-    keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default());
+    keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default(), plan);
     if let Some(old) = old
         && file_format(table).map(family) == Some(family(plan.file_format))
     {
@@ -91,10 +91,13 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
     Ok(input)
 }
 
-fn keep_comments(storage: &mut StorageDescriptor, old: &[Column]) {
+fn keep_comments(storage: &mut StorageDescriptor, old: &[Column], plan: &Plan) {
+    // What was the original name of this column may by now be another column's.
+    let elsewhere = |comment: &str, name: &str| plan.columns.iter().any(|f| f.source == comment && f.name != name);
     for column in storage.columns.iter_mut().flatten() {
         if let Some(before) = old.iter().find(|before| before.name.eq_ignore_ascii_case(&column.name)) {
-            column.comment = before.comment.clone().or(column.comment.take());
+            let theirs = before.comment.clone().filter(|comment| !elsewhere(comment, &column.name));
+            column.comment = theirs.or(column.comment.take());
             column.parameters = before.parameters.clone().or(column.parameters.take());
         }
     }
@@ -215,6 +218,16 @@ fn partition_keys(plan: &Plan) -> anyhow::Result<Vec<Column>> {
 
 fn odd(error: impl std::fmt::Display) -> anyhow::Error {
     Failure::system(error.to_string())
+}
+
+/// The columns of fields whose original names the table tells, in the comments that we gave them.
+pub(super) fn original_names(table: &Table) -> HashMap<String, String> {
+    let columns = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
+    let named = columns.iter().filter_map(|column| Some((column.comment()?, column.name())));
+    named
+        .filter(|(original, name)| names::stands_for(name, original))
+        .map(|(original, name)| (original.to_owned(), name.to_owned()))
+        .collect()
 }
 
 /// Names and Glue types of a table's columns.

@@ -162,6 +162,7 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
     });
     let layout = Layout::new(LayoutOptions {
         columns: plan.columns.clone(),
+        whole_record: plan.whole_record,
         file_format: plan.file_format,
         metadata,
         timestamps: plan.timestamps,

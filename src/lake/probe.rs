@@ -76,6 +76,7 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
         added: Vec::new(),
         partition_by: None,
         file_format: FileFormat::Jsonl { gzip: false },
+        whole_record: false,
         timestamps: crate::encode::TimestampStyle::default(),
         exists: false,
         shown: super::generation::Shown::default(),

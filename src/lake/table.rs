@@ -102,6 +102,8 @@ pub(crate) struct Plan {
     pub(crate) location: Location,
     /// The stream's columns that are written, in the table's types.
     pub(crate) columns: Vec<Field>,
+    /// Whether the one column holds records whole, since the stream declares no fields.
+    pub(crate) whole_record: bool,
     /// The metadata columns; empty where they are off.
     pub(crate) metadata: Vec<Field>,
     /// Columns that the table lacks.
@@ -174,9 +176,7 @@ pub(crate) fn plan(
     let kind = kind(config, &name, existing, &mut warnings)?;
     let metadata_columns = config.metadata_columns.unwrap_or(false);
     let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
-    let fields = schema::columns(&stream.json_schema, &options);
     let metadata = if metadata_columns { schema::metadata_columns() } else { Vec::new() };
-    let partition_by = partitioning(config, stream, &fields, &mut warnings);
     let location = match existing {
         Some(table) => location_of(&name, table)?,
         None => new_location(config, stream, &name),
@@ -192,11 +192,24 @@ pub(crate) fn plan(
             parameter::GENERATION
         ));
     }
+    // A table that is replaced takes names as it takes types: as the stream has them now.
+    let known = existing.filter(|_| mode == Mode::Append).map(definition::original_names).unwrap_or_default();
+    let mut fields = schema::columns_of_table(&stream.json_schema, &options, &known);
+    let whole_record = fields.is_empty();
+    if whole_record {
+        fields.push(schema::whole_record_column());
+        warnings.push(format!(
+            "stream {} declares no fields, so its records are stored whole, as JSON text in the column {}",
+            stream.stream, fields[0].name
+        ));
+    }
+    let partition_by = partitioning(config, stream, &fields, &mut warnings);
     let mut plan = Plan {
         stream: stream.stream.clone(),
         kind,
         location,
         columns: fields,
+        whole_record,
         metadata,
         added: Vec::new(),
         partition_by,

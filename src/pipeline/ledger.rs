@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::budget::{Budget, Reservation};
 use crate::claim::{Claim, Position, Receipt, StreamIndex};
+use crate::encode::ChangeCounts;
 use crate::failure::{AtStream, Failure, StreamName};
 use crate::lake::Committed;
 use crate::protocol::{CommittedCounts, ReceivedState, ReleaseKey, ReleasedState, StateScope, StateStats};
@@ -43,6 +44,7 @@ struct Account {
     /// Records and bytes received in this sync.
     received: CommittedCounts,
     records_since_state: u64,
+    changes_since_state: ChangeCounts,
     held: VecDeque<Held>,
     held_bytes: u64,
 }
@@ -52,6 +54,7 @@ struct Held {
     arrival: u64,
     mark: Position,
     records: u64,
+    changes: ChangeCounts,
     received: CommittedCounts,
     per_stream: Option<(HashMap<StreamName, CommittedCounts>, Reservation)>,
     state: ReceivedState,
@@ -90,6 +93,12 @@ impl<Proof> Ledger<Proof> {
         account.records_since_state += 1;
     }
 
+    /// Takes note of values of the stream's last records that could not be stored as they came.
+    pub fn note_changes(&mut self, stream: StreamIndex, changes: ChangeCounts) {
+        let account = &mut self.streams[stream.0];
+        account.changes_since_state = sum(account.changes_since_state, changes);
+    }
+
     /// Holds all states of a truncating stream, and those that cover it, until [`Ledger::switched`].
     pub fn await_switch(&mut self, stream: StreamIndex) {
         self.streams[stream.0].awaits_switch = true;
@@ -124,13 +133,16 @@ impl<Proof> Ledger<Proof> {
             })?;
             let account = &mut self.streams[index.0];
             let records = std::mem::take(&mut account.records_since_state);
+            let changes = std::mem::take(&mut account.changes_since_state);
             let received = account.received;
-            let held = Held { arrival, mark, records, received, per_stream: None, state };
+            let held = Held { arrival, mark, records, changes, received, per_stream: None, state };
             account.held_bytes += held.bytes();
             account.held.push_back(held);
             return Ok(());
         }
         let records = self.streams.iter_mut().map(|account| std::mem::take(&mut account.records_since_state)).sum();
+        let changes = self.streams.iter_mut().map(|account| std::mem::take(&mut account.changes_since_state));
+        let changes = changes.fold(ChangeCounts::default(), sum);
         let per_stream: HashMap<StreamName, CommittedCounts> =
             self.names.iter().map(|(name, index)| (name.clone(), self.streams[index.0].received)).collect();
         let size = per_stream.keys().map(|name| 96 + name.name.len() as u64).sum();
@@ -139,7 +151,7 @@ impl<Proof> Ledger<Proof> {
             bytes: sum.bytes + one.bytes,
         });
         let per_stream = Some((per_stream, self.budget.reserve(size)));
-        let held = Held { arrival, mark, records, received, per_stream, state };
+        let held = Held { arrival, mark, records, changes, received, per_stream, state };
         self.global_bytes += held.bytes();
         self.global.push_back(held);
         Ok(())
@@ -209,12 +221,18 @@ impl Held {
     fn release(self, key: &ReleaseKey) -> ReleasedState {
         let stats = StateStats {
             record_count: self.records,
+            nulled_values: self.changes.nulled,
+            truncated_values: self.changes.truncated,
             committed_records: self.received.records,
             committed_bytes: self.received.bytes,
             per_stream: self.per_stream.as_ref().map(|(counts, _)| counts),
         };
         self.state.release(&stats, key)
     }
+}
+
+fn sum(a: ChangeCounts, b: ChangeCounts) -> ChangeCounts {
+    ChangeCounts { nulled: a.nulled + b.nulled, truncated: a.truncated + b.truncated }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::writer::Writer;
 use crate::aws::Aws;
 use crate::budget::Budget;
+use crate::encode::Loss;
 use crate::protocol::{Emitter, Level};
 use crate::schema::coerce::ChangeKind;
 use crate::stage::Stage;
@@ -95,22 +96,27 @@ pub(super) fn count(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
+/// How many fates of a column's values one warning tells; a struct may have hundreds of members.
+const MAX_FATES: usize = 10;
+
 /// One warning for each column that lost values since the last checkpoint, and one for undeclared fields.
 pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
-    for loss in writer.losses.drain() {
-        let what = match loss.change {
-            ChangeKind::Nulled => "became NULL",
-            ChangeKind::Truncated => "cut off",
-        };
+    let losses = writer.losses.drain();
+    for column in losses.chunk_by(|a, b| a.column == b.column) {
+        let values: u64 = column.iter().map(|loss| loss.count).sum();
+        let first_line = column.iter().map(|loss| loss.first_line).min().unwrap_or(0);
+        let mut fates: Vec<String> = column.iter().take(MAX_FATES).map(fate).collect();
+        if column.len() > MAX_FATES {
+            fates.push(format!("and {} more", column.len() - MAX_FATES));
+        }
         emitter.log(
             Level::Warn,
             format_args!(
-                "stream {}: {} of {} {what} ({}), the first in line {}",
+                "stream {}: {} of {} could not be stored as sent, the first in line {first_line}: {}",
                 writer.name,
-                count(loss.count, "value"),
-                loss.field,
-                loss.reason,
-                loss.first_line
+                count(values, "value"),
+                column.first().map_or("", |loss| &loss.column),
+                fates.join(", ")
             ),
         );
     }
@@ -125,4 +131,14 @@ pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
             ),
         );
     }
+}
+
+/// What happened to the values of one field for one reason.
+fn fate(loss: &Loss) -> String {
+    let what = match loss.change {
+        ChangeKind::Nulled => "became NULL",
+        ChangeKind::Truncated => "cut off",
+    };
+    let of = if loss.field == loss.column { String::new() } else { format!(" of {}", loss.field) };
+    format!("{}{of} {what} ({})", loss.count, loss.reason)
 }

@@ -109,6 +109,7 @@ impl Writer {
         self.losses.set_line(line);
         open.encoder.append(&row, &mut self.losses)?;
         ledger.admit(self.index, &mut open.claim, bytes);
+        ledger.note_changes(self.index, self.losses.take_counts());
         self.records += 1;
         self.bytes += bytes;
         open.unmeasured += bytes;

@@ -431,7 +431,7 @@ mod tests {
         let Ok(Message::State(state)) = parse(br#"{"type":"STATE","state":{"data":{"secret":1e40}}}"#) else {
             panic!()
         };
-        let stats = StateStats { record_count: 0, committed_records: 0, committed_bytes: 0, per_stream: None };
+        let stats = StateStats::default();
         let state = state.receive(&crate::budget::Budget::new(1)).release(&stats, &key);
         emitter.state(state).unwrap();
         assert!(page.text().starts_with(r#"{"type":"STATE","state":{"data":{"secret":1e40},"destinationStats""#));

@@ -50,7 +50,16 @@ impl ReceivedState {
             let own = CommittedCounts { records: stats.committed_records, bytes: stats.committed_bytes };
             let [records, bytes] = own.as_members();
             // The platform wants a double: "should always have a decimal point".
-            let counts = format!("{{\"recordCount\":{}.0}}", stats.record_count);
+            let mut counts = format!("{{\"recordCount\":{}.0", stats.record_count);
+            if stats.nulled_values + stats.truncated_values > 0 {
+                // The names are those of the bulk CDK.
+                let (nulled, truncated) = (stats.nulled_values, stats.truncated_values);
+                let more = format!(
+                    ",\"additionalStats\":{{\"nulledValueCount\":{nulled}.0,\"truncatedValueCount\":{truncated}.0}}"
+                );
+                counts.push_str(&more);
+            }
+            counts.push('}');
             splice.set(state, &[("destinationStats", counts), records, bytes]);
             if self.scope == StateScope::Global {
                 let global = member(state, "global");
@@ -81,10 +90,14 @@ impl fmt::Debug for ReceivedState {
 }
 
 /// The counts that go out with a state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StateStats<'a> {
     /// Records of the state's scope since its previous state.
     pub record_count: u64,
+    /// Values of those records that became NULL since they did not fit their column.
+    pub nulled_values: u64,
+    /// Values of those records that were cut.
+    pub truncated_values: u64,
     /// Records of the scope committed in this sync, up to this state.
     pub committed_records: u64,
     /// Bytes of the scope committed in this sync, up to this state.
@@ -143,13 +156,30 @@ mod tests {
 
     fn released(line: &str, per_stream: Option<&HashMap<StreamName, CommittedCounts>>) -> String {
         let (_, key) = Emitter::new(std::io::sink(), Level::Info);
-        let stats = StateStats { record_count: 12, committed_records: 34, committed_bytes: 56, per_stream };
+        let stats = StateStats {
+            record_count: 12,
+            committed_records: 34,
+            committed_bytes: 56,
+            per_stream,
+            ..StateStats::default()
+        };
         let released = received(line, &Budget::new(0)).release(&stats, &key);
         released.line().strip_suffix('\n').unwrap().to_owned()
     }
 
     const ADDED: &str =
         r#""destinationStats":{"recordCount":12.0},"committedRecordsCount":34,"committedBytesCount":56"#;
+
+    #[test]
+    fn values_that_were_lost_are_told() {
+        let (_, key) = Emitter::new(std::io::sink(), Level::Info);
+        let stats = StateStats { record_count: 3, nulled_values: 2, truncated_values: 1, ..StateStats::default() };
+        let line = r#"{"type":"STATE","state":{"data":{}}}"#;
+        let released = received(line, &Budget::new(0)).release(&stats, &key);
+        let line: serde_json::Value = serde_json::from_str(released.line()).unwrap();
+        let expected = r#"{"recordCount":3.0,"additionalStats":{"nulledValueCount":2.0,"truncatedValueCount":1.0}}"#;
+        assert_eq!(line["state"]["destinationStats"], serde_json::from_str::<serde_json::Value>(expected).unwrap());
+    }
 
     #[test]
     fn everything_of_the_original_stays_byte_for_byte() {
@@ -204,7 +234,7 @@ mod tests {
     #[test]
     fn the_counts_are_doubles_however_large() {
         let (_, key) = Emitter::new(std::io::sink(), Level::Info);
-        let stats = StateStats { record_count: u64::MAX, committed_records: 0, committed_bytes: 0, per_stream: None };
+        let stats = StateStats { record_count: u64::MAX, ..StateStats::default() };
         let state = received(r#"{"type":"STATE","state":{}}"#, &Budget::new(0)).release(&stats, &key);
         assert!(state.line().contains("\"recordCount\":18446744073709551615.0"));
     }
@@ -221,7 +251,7 @@ mod tests {
         let state = received(&line, &budget);
         assert!(state.held_bytes() >= 1000 && budget.used() == state.held_bytes());
         let (_, key) = Emitter::new(std::io::sink(), Level::Info);
-        let stats = StateStats { record_count: 0, committed_records: 0, committed_bytes: 0, per_stream: None };
+        let stats = StateStats::default();
         let released = state.release(&stats, &key);
         assert!(budget.used() >= 1000);
         drop(released);

@@ -1,5 +1,7 @@
 //! JSON schema to column types.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::{DataType, Field, MAX_DEPTH, METADATA_NAMES, SchemaOptions, hive, names};
@@ -8,9 +10,16 @@ use super::{DataType, Field, MAX_DEPTH, METADATA_NAMES, SchemaOptions, hive, nam
 /// nothing usable gives no columns, a property that says nothing usable gives a column of JSON text.
 #[must_use]
 pub fn columns(json_schema: &Value, options: &SchemaOptions) -> Vec<Field> {
+    columns_of_table(json_schema, options, &HashMap::new())
+}
+
+/// Like [`columns`], but with the names that fields have in a table that exists: `known` has the column of a field's
+/// original name. Without it a field that appears could take the column of another that it meets.
+#[must_use]
+pub fn columns_of_table(json_schema: &Value, options: &SchemaOptions, known: &HashMap<String, String>) -> Vec<Field> {
     let Some(properties) = json_schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
     let reserved: &[&str] = if options.metadata_columns { &METADATA_NAMES } else { &[] };
-    let stored = names::distinct_from(properties.keys().map(String::as_str), reserved);
+    let stored = names::distinct_from(properties.keys().map(String::as_str), reserved, known);
     properties
         .iter()
         .zip(stored)

@@ -11,6 +11,7 @@
 //! - `["integer", "number"]` is `number`: every integer is one.
 //! - A union (`oneOf`, `anyOf`, `allOf`) of which one alternative is left without `null` is that alternative. Any other
 //!   union is JSON text, unless a scalar `type` beside it says what the value is.
+//! - A stream whose schema declares no fields has one column, [`whole_record_column`].
 //! - Types nested deeper than [`MAX_DEPTH`], or whose name exceeds what Glue stores, are JSON text.
 
 pub mod coerce;
@@ -23,7 +24,7 @@ mod numeric;
 pub mod partition;
 pub mod text;
 
-pub use json_schema::columns;
+pub use json_schema::{columns, columns_of_table};
 
 /// How deep structs and arrays may nest. Deeper types are JSON text, so recursion over a type is bounded whatever the
 /// data looks like.
@@ -142,6 +143,13 @@ pub struct SchemaOptions {
 /// Names of the metadata columns, in order.
 pub const METADATA_NAMES: [&str; 4] =
     ["_airbyte_raw_id", "_airbyte_extracted_at", "_airbyte_meta", "_airbyte_generation_id"];
+
+/// The column of a stream whose schema declares no fields: every record whole, as JSON text. The name is that of
+/// Airbyte's raw tables.
+#[must_use]
+pub fn whole_record_column() -> Field {
+    Field::plain("_airbyte_data", DataType::Json)
+}
 
 /// The metadata columns, the same in every table format.
 #[must_use]

@@ -38,20 +38,35 @@ pub fn nested_identifier(original: &str) -> String {
 
 /// Identifiers for names that live side by side, in their order, each different from all others.
 pub fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    distinct_from(names, &[])
+    distinct_from(names, &[], &HashMap::new())
 }
 
-/// Like [`distinct`], and different from all `reserved` identifiers too.
-pub fn distinct_from<'a>(names: impl IntoIterator<Item = &'a str>, reserved: &[&str]) -> Vec<String> {
-    tell_apart(names.into_iter().map(|name| (name, identifier(name))).collect(), reserved)
+/// Like [`distinct`], and different from all `reserved` identifiers too. Those of `known` keep the identifier that they
+/// have there.
+pub fn distinct_from<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    reserved: &[&str],
+    known: &HashMap<String, String>,
+) -> Vec<String> {
+    tell_apart(names.into_iter().map(|name| (name, identifier(name))).collect(), reserved, known)
+}
+
+/// Whether `name` is an identifier that `original` may have been given, other than itself.
+#[must_use]
+pub fn stands_for(name: &str, original: &str) -> bool {
+    let plain = identifier(original);
+    let stem: String = plain.chars().take(MAX_NAME_CHARS - 9).collect();
+    let hash = name.strip_prefix(&stem).and_then(|rest| rest.strip_prefix('_'));
+    let suffixed = hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
+    name != original && (name == plain || suffixed)
 }
 
 /// Names for the members of one struct. Engines compare them without case, so they differ in more than case.
 pub fn distinct_nested<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    tell_apart(names.into_iter().map(|name| (name, nested_identifier(name))).collect(), &[])
+    tell_apart(names.into_iter().map(|name| (name, nested_identifier(name))).collect(), &[], &HashMap::new())
 }
 
-fn tell_apart(names: Vec<(&str, String)>, reserved: &[&str]) -> Vec<String> {
+fn tell_apart(names: Vec<(&str, String)>, reserved: &[&str], known: &HashMap<String, String>) -> Vec<String> {
     let mut meeting: HashMap<String, usize> = HashMap::new();
     for (_, name) in &names {
         *meeting.entry(name.to_ascii_lowercase()).or_default() += 1;
@@ -60,6 +75,9 @@ fn tell_apart(names: Vec<(&str, String)>, reserved: &[&str]) -> Vec<String> {
     // First whoever keeps its name: those that meet nobody, then those that needed no change. Only then the others,
     // so that a suffixed name can never take a name from a column that has a right to it.
     let mut result: Vec<Option<String>> = vec![None; names.len()];
+    for (slot, (original, _)) in result.iter_mut().zip(&names) {
+        *slot = known.get(*original).filter(|name| taken.insert(name.to_ascii_lowercase())).cloned();
+    }
     for exact in [false, true] {
         for (slot, (original, name)) in result.iter_mut().zip(&names) {
             let folded = name.to_ascii_lowercase();
@@ -153,10 +171,30 @@ mod tests {
 
     #[test]
     fn reserved_names_are_left_alone() {
-        let names = distinct_from(["_airbyte_meta", "a"], &["_airbyte_meta"]);
+        let names = distinct_from(["_airbyte_meta", "a"], &["_airbyte_meta"], &HashMap::new());
         assert!(names[0].starts_with("_airbyte_meta_"), "{names:?}");
         assert_eq!(names[1], "a");
         assert_eq!(distinct(["_airbyte_meta"]), ["_airbyte_meta"]);
+    }
+
+    #[test]
+    fn what_a_table_has_named_keeps_its_name() {
+        let known = HashMap::from([("ID".to_owned(), "id".to_owned())]);
+        assert_eq!(distinct_from(["ID"], &[], &known), ["id"]);
+        let both = distinct_from(["id", "ID"], &[], &known);
+        assert_eq!(both[1], "id");
+        assert!(both[0].starts_with("id_"), "{both:?}");
+        for (name, original, expected) in [
+            ("id", "ID", true),
+            ("id_56e8eb60", "ID", true),
+            ("id", "id", false),
+            ("id_of_user", "ID", false),
+            ("id", "the key", false),
+        ] {
+            assert_eq!(stands_for(name, original), expected, "{name} {original}");
+        }
+        let long = "X".repeat(300);
+        assert!(stands_for(&distinct([long.as_str(), &"x".repeat(300)])[0], &long));
     }
 
     #[test]

@@ -1,14 +1,64 @@
-//! Values end to end, the same in both formats; the table of single cases stands beside the coercion.
+//! Values end to end: types, coercion, names and their evolution, the same in both formats.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::lab::Lab;
+use crate::lab::{self, Lab, Ran, state};
+
+const FORMATS: [&str; 2] = ["JSONL", "Parquet"];
 
 fn one_stream(properties: &Value) -> Value {
     json!({ "streams": [{
         "stream": { "name": "v", "json_schema": { "type": "object", "properties": properties }, "supported_sync_modes": [] },
         "sync_mode": "full_refresh", "destination_sync_mode": "append",
     }] })
+}
+
+fn in_format(lab: &Lab, format: &str, changes: Value) -> Value {
+    let mut config = lab.config(json!({ "format": { "format_type": format } }));
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    config
+}
+
+/// RECORD lines of the stream `v`.
+fn records_of(data: &[&str]) -> String {
+    let line =
+        |data| format!("{{\"type\":\"RECORD\",\"record\":{{\"emitted_at\":1,\"data\":{data},\"stream\":\"v\"}}}}\n");
+    data.iter().map(line).collect()
+}
+
+/// A table `demo.v` as another tool left it.
+fn existing_table(lab: &Lab, format: &str, columns: &Value, parameters: &Value) {
+    let (input, serde) = if format == "Parquet" {
+        (
+            "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+            "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe",
+        )
+    } else {
+        ("org.apache.hadoop.mapred.TextInputFormat", "org.openx.data.jsonserde.JsonSerDe")
+    };
+    lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
+    let table = json!({
+        "Name": "v", "TableType": "EXTERNAL_TABLE", "PartitionKeys": [], "Parameters": parameters,
+        "StorageDescriptor": {
+            "Location": "s3://lake/elsewhere/v/", "Columns": columns, "InputFormat": input,
+            "SerdeInfo": { "SerializationLibrary": serde },
+        }
+    });
+    lab.ask("glue", "create_table", &json!({ "DatabaseName": "demo", "TableInput": table }));
+}
+
+/// Runs a command of `values.py` against the sandbox.
+#[track_caller]
+fn values(lab: &Lab, command: &str, arguments: &[&str]) -> Value {
+    let arguments: Vec<&std::ffi::OsStr> =
+        [command, lab.sandbox().endpoint()].iter().chain(arguments).map(|argument| argument.as_ref()).collect();
+    serde_json::from_str(&lab::python("values.py", &arguments)).unwrap()
+}
+
+fn columns_of(table: &Value) -> Vec<(String, String)> {
+    let columns = table["StorageDescriptor"]["Columns"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    columns.iter().map(|column| (text(&column["Name"]), text(&column["Type"]))).collect()
 }
 
 #[test]
@@ -24,16 +74,11 @@ fn both_formats_hold_the_same_values() {
         r#"{"big":9223372036854775808,"text":null,"flag":null,"undeclared":1,"Nested":{"innerName":"2.5","list":[]},"big2":1}"#,
         r#"{"big":1,"big":2}"#,
     ];
-    let input: String = lines
-        .iter()
-        .map(|data| {
-            format!("{{\"type\":\"RECORD\",\"record\":{{\"emitted_at\":1,\"data\":{data},\"stream\":\"v\"}}}}\n")
-        })
-        .collect();
+    let input = records_of(&lines);
     let mut seen = Vec::new();
-    for format in ["JSONL", "Parquet"] {
+    for format in FORMATS {
         let lab = Lab::new();
-        let ran = lab.sync(&lab.config(json!({ "format": { "format_type": format } })), &catalog, &input);
+        let ran = lab.sync(&in_format(&lab, format, json!({})), &catalog, &input);
         let warnings = ran.logs("WARN").join("\n");
         for word in ["flag", "day", "big", "undeclared", "line 2"] {
             assert!(warnings.contains(word), "{word}: {warnings}");
@@ -48,4 +93,339 @@ fn both_formats_hold_the_same_values() {
     assert_eq!((&rows[3]["text"], &rows[3]["any"]), (&json!("12.50"), &json!(r#"{"b":1.10,"a":[1e5]}"#)));
     assert_eq!(rows[3]["nested"], json!({ "innerName": 0.1, "list": [1, null, 3] }));
     assert_eq!((&rows[2]["text"], &rows[2]["flag"]), (&json!("é\u{2028}\n\""), &Value::Null));
+}
+
+/// The table of hand-written cases: a column for each schema, a row for each value; what the schema alone does not say
+/// is in a table that exists. Read by PyArrow, and in Parquet by DuckDB too (it takes JSON's decimals for doubles).
+#[test]
+fn every_case_of_the_table_is_stored_as_it_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/values.txt");
+    let cases = std::fs::read_to_string(path).unwrap();
+    let (mut properties, mut existing, mut data) = (Map::new(), Vec::new(), Vec::new());
+    properties.insert("n".to_owned(), json!({ "type": "integer" }));
+    for line in cases.split('\n').filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(declared) = line.strip_prefix("column ") {
+            let name = format!("c{}", properties.len() - 1);
+            let (schema, table_type) = declared.split_once(" in a table as ").unwrap_or((declared, ""));
+            if !table_type.is_empty() {
+                existing.push(json!({ "Name": name, "Type": table_type }));
+            }
+            properties.insert(name, serde_json::from_str(schema).unwrap());
+        } else {
+            let value = line.split('\t').next().unwrap();
+            data.push(format!("{{\"n\":{},\"c{}\":{value}}}", data.len(), properties.len() - 2));
+        }
+    }
+    assert!(data.len() >= 250, "{} cases", data.len());
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    for format in FORMATS {
+        let lab = Lab::new();
+        let marks = json!({ "airbyte.json_timestamps": "sql", "airbyte.parquet_timestamps": "millis" });
+        existing_table(&lab, format, &existing.clone().into(), &marks);
+        let config = in_format(&lab, format, json!({ "airbyte_metadata_columns": true }));
+        let mut catalog = one_stream(&Value::Null);
+        catalog["streams"][0]["stream"]["json_schema"]["properties"] = properties.clone().into();
+        lab.sync(&config, &catalog, &records_of(&data));
+        let report = values(&lab, "table", &["demo", "v", path]);
+        assert_eq!((&report["cases"], &report["rows"]), (&json!(data.len()), &json!(data.len())), "{format}");
+        assert_eq!(report["wrong"], json!([]), "{format}");
+    }
+}
+
+/// Random schemas and records: PyArrow and DuckDB find the same values in JSON Lines and in Parquet, and those that
+/// fit are what was sent. A failure prints its seed.
+#[test]
+fn json_lines_and_parquet_of_the_same_records_are_equal_to_every_reader() {
+    let lab = Lab::new();
+    let folder = lab.folder.path().join("generated");
+    std::fs::create_dir(&folder).unwrap();
+    let mut known = 0;
+    for seed in 1..=12 {
+        let arguments = ["generate".as_ref(), std::ffi::OsStr::new("SEED"), folder.as_os_str()];
+        let seed_text = seed.to_string();
+        let arguments = arguments.map(|argument| if argument == "SEED" { seed_text.as_ref() } else { argument });
+        let generated: Value = serde_json::from_str(&lab::python("values.py", &arguments)).unwrap();
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+        let (catalog, messages) = (serde_json::from_str(&read("catalog.json")).unwrap(), read("messages.jsonl"));
+        let databases = FORMATS.map(|format| format!("{}_{seed}", format.to_lowercase()));
+        for (format, database) in FORMATS.iter().zip(&databases) {
+            let changes = json!({
+                "lakeformation_database_name": database, "glue_catalog_float_as_decimal": generated["decimals"],
+            });
+            lab.sync(&in_format(&lab, format, changes), &catalog, &messages);
+        }
+        let report = values(&lab, "equal", &["generated", folder.to_str().unwrap(), &databases[0], &databases[1]]);
+        assert_eq!(report["wrong"], json!([]), "seed {seed}");
+        known += report["known"].as_u64().unwrap();
+    }
+    assert!(known > 1000, "{known}");
+}
+
+const INSTANTS: [&str; 3] = [
+    r#"{"at":"2024-02-29T12:34:56.789123Z","o":{"at":"0001-01-01T00:00:00Z"}}"#,
+    r#"{"at":null}"#,
+    r#"{"at":"1969-12-31T23:59:59.999Z","o":{}}"#,
+];
+
+fn instants() -> Value {
+    let at = json!({ "type": "string", "format": "date-time" });
+    one_stream(&json!({ "at": at, "o": { "type": "object", "properties": { "at": at } } }))
+}
+
+/// The form of the timestamps in the one file of `demo.v`, and whether both readers find them.
+#[track_caller]
+fn form_of_timestamps(lab: &Lab, micros: bool) -> Value {
+    let report = values(lab, "timestamps", &["demo", "v"]);
+    assert_eq!(report["arrow"], report["duckdb"], "{report}");
+    let first = if micros { "2024-02-29 12:34:56.789123" } else { "2024-02-29 12:34:56.789000" };
+    let row = |at: Value, o: Value| json!({ "at": at, "o": o });
+    let expected = [
+        row(json!(first), json!({ "at": "0001-01-01 00:00:00" })),
+        row(Value::Null, Value::Null),
+        row(json!("1969-12-31 23:59:59.999000"), json!({ "at": null })),
+    ];
+    assert_eq!(report["arrow"], json!(expected));
+    report["forms"][0].clone()
+}
+
+#[test]
+fn timestamps_have_the_form_that_was_chosen_and_the_table_remembers_it() {
+    let lines = |at: Value, old: Value| json!({ "at": at, "o": { "at": old } });
+    let parquet = |form: &str| json!([format!("at {form}"), format!("o.at {form}")]);
+    let integer = |unit: &str| {
+        format!(
+            "INT64 Timestamp(isAdjustedToUTC=true, timeUnit={unit}, is_from_converted_type=false, force_set_converted_type=false)"
+        )
+    };
+    let sql = lines(json!("2024-02-29 12:34:56.789"), json!("0001-01-01 00:00:00.000"));
+    let iso = lines(json!("2024-02-29T12:34:56.789Z"), json!("0001-01-01T00:00:00.000Z"));
+    let epoch = lines(json!(1_709_210_096_789_i64), json!(-62_135_596_800_000_i64));
+    for (setting, form, mark) in [
+        ("", sql.clone(), "sql"),
+        ("SQL", sql, "sql"),
+        ("ISO_8601", iso, "iso_8601"),
+        ("EPOCH_MILLIS", epoch, "epoch_millis"),
+    ] {
+        let lab = Lab::new();
+        lab.sync(
+            &in_format(&lab, "JSONL", json!({ "json_timestamp_format": setting })),
+            &instants(),
+            &records_of(&INSTANTS),
+        );
+        assert_eq!(form_of_timestamps(&lab, false), form);
+        assert_eq!(lab.table("v")["Parameters"]["airbyte.json_timestamps"], mark);
+        // What is chosen later changes nothing in a table that exists, and the user hears it.
+        let other = if setting == "SQL" { "EPOCH_MILLIS" } else { "SQL" };
+        let ran = lab.sync(
+            &in_format(&lab, "JSONL", json!({ "json_timestamp_format": other })),
+            &instants(),
+            &records_of(&INSTANTS),
+        );
+        let told =
+            ran.logs("WARN").iter().any(|text| text.contains("json_timestamp_format") && text.contains("demo.v"));
+        assert_eq!(told, mark != other.to_lowercase(), "{}", ran.stdout);
+        let report = values(&lab, "timestamps", &["demo", "v"]);
+        assert_eq!((report["forms"].as_array().unwrap().len(), &report["forms"][0]), (2, &report["forms"][1]));
+    }
+    for (setting, form, mark, micros) in [
+        ("", integer("milliseconds"), "millis", false),
+        ("MILLIS", integer("milliseconds"), "millis", false),
+        ("MICROS", integer("microseconds"), "micros", true),
+        ("INT96", "INT96 None".to_owned(), "int96", true),
+    ] {
+        let lab = Lab::new();
+        lab.sync(
+            &in_format(&lab, "Parquet", json!({ "parquet_timestamp_unit": setting })),
+            &instants(),
+            &records_of(&INSTANTS),
+        );
+        assert_eq!(form_of_timestamps(&lab, micros), parquet(&form));
+        assert_eq!(lab.table("v")["Parameters"]["airbyte.parquet_timestamps"], mark);
+    }
+}
+
+#[test]
+fn the_tables_of_others_keep_their_form_until_they_are_replaced() {
+    let columns = json!([{ "Name": "at", "Type": "timestamp" }, { "Name": "o", "Type": "struct<at:timestamp>" }]);
+    for (format, kept, key, mark) in [
+        (
+            "JSONL",
+            json!({ "at": 1_709_210_096_789_i64, "o": { "at": -62_135_596_800_000_i64 } }),
+            "airbyte.json_timestamps",
+            "iso_8601",
+        ),
+        ("Parquet", json!(["at INT96 None", "o.at INT96 None"]), "airbyte.parquet_timestamps", "micros"),
+    ] {
+        let lab = Lab::new();
+        existing_table(&lab, format, &columns, &json!({ "classification": "x" }));
+        let chosen = json!({ "json_timestamp_format": "ISO_8601", "parquet_timestamp_unit": "MICROS" });
+        let ran = lab.sync(&in_format(&lab, format, chosen.clone()), &instants(), &records_of(&INSTANTS));
+        assert!(ran.logs("WARN").iter().any(|text| text.contains("keeps its timestamps")), "{}", ran.stdout);
+        assert_eq!(form_of_timestamps(&lab, format == "Parquet"), kept);
+        assert_eq!(lab.table("v")["Parameters"][key], Value::Null);
+        let mut overwrite = instants();
+        overwrite["streams"][0]["destination_sync_mode"] = json!("overwrite");
+        lab.sync(&in_format(&lab, format, chosen), &overwrite, &(records_of(&INSTANTS) + &state("v", 1)));
+        assert_eq!(lab.table("v")["Parameters"][key], mark);
+        assert_ne!(form_of_timestamps(&lab, format == "Parquet"), kept);
+        // A mark that only a later version knows.
+        let lab = Lab::new();
+        existing_table(&lab, format, &columns, &json!({ key: "nanos" }));
+        let ran = lab.write(&in_format(&lab, format, json!({})), &instants(), &records_of(&INSTANTS));
+        let (kind, message) = ran.error();
+        assert!(kind == "config_error" && message.contains(key) && message.contains("nanos"), "{message}");
+    }
+}
+
+#[test]
+fn a_stream_that_declares_no_fields_keeps_its_records_whole() {
+    for format in FORMATS {
+        for schema in [json!({}), json!({ "type": "object", "properties": {} })] {
+            let lab = Lab::new();
+            let mut catalog = one_stream(&Value::Null);
+            catalog["streams"][0]["stream"]["json_schema"] = schema;
+            let ran = lab.sync(
+                &in_format(&lab, format, json!({})),
+                &catalog,
+                &records_of(&[r#"{"a": 1.10, "b": [null]}"#, "{}"]),
+            );
+            assert!(ran.logs("WARN").iter().any(|text| text.contains("_airbyte_data")), "{}", ran.stdout);
+            let rows = lab.rows("SELECT _airbyte_data FROM demo.v ORDER BY 1");
+            assert_eq!(
+                rows,
+                [json!({ "_airbyte_data": r#"{"a":1.10,"b":[null]}"# }), json!({ "_airbyte_data": "{}" })]
+            );
+            // Once it declares some, they are columns like any new ones.
+            lab.sync(
+                &in_format(&lab, format, json!({})),
+                &one_stream(&json!({ "a": { "type": "number" } })),
+                &records_of(&[r#"{"a":2}"#]),
+            );
+            let rows = lab.rows("SELECT * FROM demo.v WHERE a IS NOT NULL");
+            assert_eq!(rows, [json!({ "_airbyte_data": null, "a": 2.0 })]);
+        }
+    }
+}
+
+#[test]
+fn one_warning_a_column_and_checkpoint_counts_and_states_count_too() {
+    let lab = Lab::new();
+    let catalog = one_stream(&json!({
+        "a": { "type": "integer" },
+        "o": { "type": "object", "properties": { "x": { "type": "integer" }, "y": { "type": "boolean" } } },
+    }));
+    let input = records_of(&[
+        r#"{"a":1,"zz":1}"#,
+        r#"{"a":1.5,"o":{"x":"no","y":1}}"#,
+        r#"{"a":1e30,"o":{"x":2,"y":0},"zz":2}"#,
+        r#"{"a":"no"}"#,
+    ]);
+    let ran: Ran = lab.sync(
+        &lab.config(json!({})),
+        &catalog,
+        &(input + &state("v", 1) + &records_of(&[r#"{"zz":3}"#]) + &state("v", 2)),
+    );
+    let warnings = ran.logs("WARN");
+    let of = |column: &str| -> Vec<&&str> {
+        warnings.iter().filter(|text| text.contains(&format!(" values of {column} "))).collect()
+    };
+    assert_eq!((of("a").len(), of("o").len()), (1, 1), "{warnings:?}");
+    assert!(of("a")[0].contains("v: 3 values of a ") && of("a")[0].contains("the first in line 2:"), "{warnings:?}");
+    assert!(of("o")[0].contains("1 of o.x became NULL") && of("o")[0].contains("2 of o.y became NULL"), "{warnings:?}");
+    let undeclared: Vec<_> = warnings.iter().filter(|text| text.contains("zz")).collect();
+    assert!(undeclared.len() == 1 && undeclared[0].contains("3 values"), "{warnings:?}");
+    let stats: Vec<&Value> = ran.states().iter().map(|state| &state["destinationStats"]).collect();
+    assert_eq!(
+        stats[0],
+        &json!({ "recordCount": 4.0, "additionalStats": { "nulledValueCount": 6.0, "truncatedValueCount": 0.0 } })
+    );
+    assert_eq!(stats[1], &json!({ "recordCount": 1.0 }));
+}
+
+#[test]
+fn a_field_that_appears_never_takes_the_column_of_another() {
+    let integer = json!({ "type": "integer" });
+    for format in FORMATS {
+        let lab = Lab::new();
+        let config = in_format(&lab, format, json!({}));
+        lab.sync(
+            &config,
+            &one_stream(&json!({ "ID": integer, "Größe": integer })),
+            &records_of(&[r#"{"ID":1,"Größe":5}"#]),
+        );
+        let table = lab.table("v");
+        assert_eq!(columns_of(&table), [("id".into(), "bigint".into()), ("gro_e".to_owned(), "bigint".to_owned())]);
+        assert_eq!(table["StorageDescriptor"]["Columns"][0]["Comment"], "ID");
+        assert_eq!(table["StorageDescriptor"]["Columns"][1]["Comment"], "Größe");
+        let both = one_stream(&json!({ "id": integer, "ID": integer }));
+        lab.sync(&config, &both, &records_of(&[r#"{"ID":2,"id":20}"#]));
+        lab.sync(&config, &both, &records_of(&[r#"{"ID":3,"id":30}"#]));
+        let names: Vec<String> = columns_of(&lab.table("v")).into_iter().map(|(name, _)| name).collect();
+        assert!(names.len() == 3 && names[2].starts_with("id_"), "{names:?}");
+        let rows = lab.rows(&format!("SELECT id, {} AS small FROM demo.v ORDER BY 1", names[2]));
+        assert_eq!(
+            rows,
+            [json!({ "id": 1, "small": null }), json!({ "id": 2, "small": 20 }), json!({ "id": 3, "small": 30 })]
+        );
+        // A replacement takes the names anew, and the comments with them.
+        let mut overwrite = both;
+        overwrite["streams"][0]["destination_sync_mode"] = json!("overwrite");
+        lab.sync(&config, &overwrite, &(records_of(&[r#"{"ID":4,"id":40}"#]) + &state("v", 1)));
+        lab.sync(&config, &one_stream(&json!({ "id": integer, "ID": integer })), &records_of(&[r#"{"ID":5,"id":50}"#]));
+        assert_eq!(lab.rows("SELECT id FROM demo.v ORDER BY 1"), [json!({ "id": 40 }), json!({ "id": 50 })]);
+    }
+}
+
+#[test]
+fn whether_a_stream_fits_a_table_follows_from_the_types_alone() {
+    let kinds = json!({
+        "boolean": { "type": "boolean" }, "integer": { "type": "integer" }, "number": { "type": "number" },
+        "string": { "type": "string" }, "date": { "type": "string", "format": "date" },
+        "timestamp": { "type": "string", "format": "date-time" },
+        "struct": { "type": "object", "properties": { "a": { "type": "integer" } } },
+        "array": { "type": "array", "items": { "type": "integer" } },
+    });
+    let lab = Lab::new();
+    lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
+    for (table_type, refused) in [
+        ("bigint", ["string", "number"]),
+        ("boolean", ["string", "integer"]),
+        ("double", ["string", "boolean"]),
+        ("date", ["timestamp", "string"]),
+        ("timestamp", ["date", "integer"]),
+        ("struct<a:bigint>", ["array", "string"]),
+        ("array<bigint>", ["struct", "string"]),
+        ("map<string,string>", ["struct", "string"]),
+    ] {
+        for kind in refused {
+            lab.ask(
+                "glue",
+                "create_table",
+                &json!({ "DatabaseName": "demo", "TableInput": {
+                "Name": "v", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": {
+                    "Location": "s3://lake/v/", "Columns": [{ "Name": "c", "Type": table_type }],
+                    "SerdeInfo": { "SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe" } } } }),
+            );
+            // The value would fit; it is not asked.
+            let ran = lab.write(
+                &lab.config(json!({})),
+                &one_stream(&json!({ "c": kinds[kind] })),
+                &records_of(&[r#"{"c":null}"#]),
+            );
+            let (failure, message) = ran.error();
+            assert_eq!(failure, "config_error", "{table_type} {kind}: {message}");
+            let stream_type = match kind {
+                "integer" => "bigint",
+                "number" => "double",
+                "struct" => "struct<a:bigint>",
+                "array" => "array<bigint>",
+                same => same,
+            };
+            for word in ["demo.v", "column c", table_type, stream_type, "overwrite"] {
+                assert!(message.contains(word), "{table_type} {kind}: {message}");
+            }
+            lab.ask("glue", "delete_table", &json!({ "DatabaseName": "demo", "Name": "v" }));
+        }
+    }
+    assert_eq!(lab.objects(), Vec::<String>::new());
 }
