@@ -50,8 +50,9 @@ fn existing_table(lab: &Lab, format: &str, columns: &Value, parameters: &Value) 
 /// Runs a command of `values.py` against the sandbox.
 #[track_caller]
 fn values(lab: &Lab, command: &str, arguments: &[&str]) -> Value {
-    let arguments: Vec<&std::ffi::OsStr> =
-        [command, lab.sandbox().endpoint()].iter().chain(arguments).map(|argument| argument.as_ref()).collect();
+    let mut all = vec![command, lab.sandbox().endpoint()];
+    all.extend(arguments);
+    let arguments: Vec<&std::ffi::OsStr> = all.into_iter().map(AsRef::as_ref).collect();
     serde_json::from_str(&lab::python("values.py", &arguments)).unwrap()
 }
 
@@ -387,7 +388,7 @@ fn whether_a_stream_fits_a_table_follows_from_the_types_alone() {
     });
     let lab = Lab::new();
     lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
-    for (table_type, refused) in [
+    for (at, (table_type, refused)) in [
         ("bigint", ["string", "number"]),
         ("boolean", ["string", "integer"]),
         ("double", ["string", "boolean"]),
@@ -396,23 +397,23 @@ fn whether_a_stream_fits_a_table_follows_from_the_types_alone() {
         ("struct<a:bigint>", ["array", "string"]),
         ("array<bigint>", ["struct", "string"]),
         ("map<string,string>", ["struct", "string"]),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("v{at}");
+        let table = json!({
+            "Name": name, "TableType": "EXTERNAL_TABLE", "StorageDescriptor": {
+                "Location": format!("s3://lake/{name}/"), "Columns": [{ "Name": "c", "Type": table_type }],
+                "SerdeInfo": { "SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe" } },
+        });
+        lab.ask("glue", "create_table", &json!({ "DatabaseName": "demo", "TableInput": table }));
         for kind in refused {
-            lab.ask(
-                "glue",
-                "create_table",
-                &json!({ "DatabaseName": "demo", "TableInput": {
-                "Name": "v", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": {
-                    "Location": "s3://lake/v/", "Columns": [{ "Name": "c", "Type": table_type }],
-                    "SerdeInfo": { "SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe" } } } }),
-            );
-            // The value would fit; it is not asked.
-            let ran = lab.write(
-                &lab.config(json!({})),
-                &one_stream(&json!({ "c": kinds[kind] })),
-                &records_of(&[r#"{"c":null}"#]),
-            );
-            let (failure, message) = ran.error();
+            let mut catalog = one_stream(&json!({ "c": kinds[kind] }));
+            catalog["streams"][0]["stream"]["name"] = json!(name);
+            // The value would fit any type; it is not asked.
+            let input = records_of(&[r#"{"c":null}"#]).replace("\"v\"", &format!("\"{name}\""));
+            let (failure, message) = lab.write(&lab.config(json!({})), &catalog, &input).error();
             assert_eq!(failure, "config_error", "{table_type} {kind}: {message}");
             let stream_type = match kind {
                 "integer" => "bigint",
@@ -421,10 +422,9 @@ fn whether_a_stream_fits_a_table_follows_from_the_types_alone() {
                 "array" => "array<bigint>",
                 same => same,
             };
-            for word in ["demo.v", "column c", table_type, stream_type, "overwrite"] {
+            for word in [&format!("demo.{name}"), "column c", table_type, stream_type, "overwrite"] {
                 assert!(message.contains(word), "{table_type} {kind}: {message}");
             }
-            lab.ask("glue", "delete_table", &json!({ "DatabaseName": "demo", "Name": "v" }));
         }
     }
     assert_eq!(lab.objects(), Vec::<String>::new());

@@ -44,14 +44,14 @@ def parse_type(text):
     return read(0)[0]
 
 
-def duckdb_type(kind):
+def duckdb_type(kind, timestamp="TIMESTAMP"):
     if kind[0] == "array":
-        return duckdb_type(kind[1]) + "[]"
+        return duckdb_type(kind[1], timestamp) + "[]"
     if kind[0] == "struct":
-        return "STRUCT(" + ", ".join(f'"{key}" {duckdb_type(inner)}' for key, inner in kind[1]) + ")"
+        return "STRUCT(" + ", ".join(f'"{key}" {duckdb_type(inner, timestamp)}' for key, inner in kind[1]) + ")"
     if kind[0] == "decimal":
         return f"DECIMAL({kind[1]}, {kind[2]})"
-    return {"string": "VARCHAR", "int": "INTEGER"}.get(kind, kind.upper())
+    return {"string": "VARCHAR", "int": "INTEGER", "timestamp": timestamp}.get(kind, kind.upper())
 
 
 def json_type(kind, times="text"):
@@ -145,8 +145,8 @@ class Table:
                         for name, kind in self.columns
                     )
                 else:
-                    kind_of = lambda kind: "BIGINT" if kind == "timestamp" and self.epoch else duckdb_type(kind)
-                    types = ", ".join(f"'{name}': '{kind_of(kind)}'" for name, kind in self.columns)
+                    timestamp = "BIGINT" if self.epoch else "TIMESTAMP"
+                    types = ", ".join(f"'{name}': '{duckdb_type(kind, timestamp)}'" for name, kind in self.columns)
                     source = f"read_json('{copy.name}', format='newline_delimited', columns={{{types}}})"
                     shown = "*" if self.epoch else casts
                 result = connection.execute(f"SELECT {shown} FROM {source}")
