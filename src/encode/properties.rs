@@ -309,3 +309,84 @@ fn types_survive_their_names() {
         assert_eq!(parsed.as_deref(), Some(text.as_str()), "seed {seed}");
     }
 }
+
+/// Anything that may stand where a schema is expected, at any depth.
+fn any_schema(random: &mut Random, depth: u64) -> serde_json::Value {
+    use serde_json::{Map, Value, json};
+    const TYPES: [&str; 9] = ["string", "integer", "int", "number", "boolean", "object", "array", "null", "?"];
+    if random.below(12) == 0 {
+        return [json!(null), json!(true), json!([]), json!("x"), json!({}), json!(7)]
+            [usize::try_from(random.below(6)).unwrap()]
+        .clone();
+    }
+    let mut schema = Map::new();
+    let types: Vec<Value> = (0..random.below(4)).map(|_| json!(random.pick(&TYPES))).collect();
+    match random.below(3) {
+        0 => drop(schema.insert("type".into(), Value::Array(types))),
+        1 => drop(schema.insert("type".into(), json!(random.pick(&TYPES)))),
+        _ => {}
+    }
+    for (key, values) in [
+        ("format", &["date", "date-time", "time", "uuid"][..]),
+        ("airbyte_type", &["integer", "timestamp_without_timezone", "time_without_timezone", "big_number"]),
+        (
+            "$ref",
+            &[
+                "WellKnownTypes.json#/definitions/Date",
+                "WellKnownTypes.json#definitions/Number",
+                "#/x",
+                "WellKnownTypes.json",
+            ],
+        ),
+    ] {
+        if random.below(5) == 0 {
+            schema.insert(key.into(), json!(random.pick(values)));
+        }
+    }
+    if depth == 0 {
+        return Value::Object(schema);
+    }
+    let deeper = |random: &mut Random| any_schema(random, depth - 1);
+    if random.below(2) == 0 {
+        let names = ["a", "A", "b c", "b.c", "é", "", "_airbyte_meta", "1"];
+        let members = (0..random.below(6)).map(|_| ((*random.pick(&names)).to_owned(), deeper(random))).collect();
+        schema.insert("properties".into(), Value::Object(members));
+    }
+    if random.below(3) == 0 {
+        let items = if random.below(3) == 0 {
+            Value::Array((0..random.below(3)).map(|_| deeper(random)).collect())
+        } else {
+            deeper(random)
+        };
+        schema.insert("items".into(), items);
+    }
+    for key in ["oneOf", "anyOf", "allOf"] {
+        if random.below(10) == 0 {
+            schema.insert(key.into(), Value::Array((0..random.below(3)).map(|_| deeper(random)).collect()));
+        }
+    }
+    if random.below(6) == 0 {
+        schema.insert("additionalProperties".into(), json!(random.below(2) == 0));
+    }
+    Value::Object(schema)
+}
+
+#[test]
+fn any_schema_gives_columns_that_the_table_made_of_them_takes() {
+    let mut structured = 0;
+    for seed in 1..=5000_u64 {
+        let random = &mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let schema = any_schema(random, 5);
+        let options = crate::schema::SchemaOptions { float_as_decimal: seed % 2 == 0, metadata_columns: seed % 3 == 0 };
+        let columns = crate::schema::columns(&schema, &options);
+        let names: std::collections::HashSet<&str> = columns.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names.len(), columns.len(), "seed {seed}: {schema}");
+        let table: Vec<(String, String)> =
+            columns.iter().map(|field| (field.name.clone(), hive::type_string(&field.data_type))).collect();
+        let merged = crate::schema::merge::merge(&table, &columns).unwrap_or_else(|e| panic!("seed {seed}: {e:?}"));
+        assert_eq!(merged.columns, columns, "seed {seed}: {schema}");
+        assert!(merged.added.is_empty() && merged.dropped_nested.is_empty(), "seed {seed}: {schema}");
+        structured += columns.iter().filter(|field| field.data_type.depth() > 0).count();
+    }
+    assert!(structured > 500, "{structured}");
+}

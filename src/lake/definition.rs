@@ -98,7 +98,12 @@ fn keep_comments(storage: &mut StorageDescriptor, old: &[Column], plan: &Plan) {
         if let Some(before) = old.iter().find(|before| before.name.eq_ignore_ascii_case(&column.name)) {
             let theirs = before.comment.clone().filter(|comment| !elsewhere(comment, &column.name));
             column.comment = theirs.or(column.comment.take());
-            column.parameters = before.parameters.clone().or(column.parameters.take());
+            let ours = column.parameters.take();
+            column.parameters = before.parameters.clone().or(ours.clone());
+            if let Some(kept) = &mut column.parameters {
+                kept.remove(parameter::FIELD);
+                kept.extend(ours.unwrap_or_default());
+            }
         }
     }
 }
@@ -201,7 +206,11 @@ fn column(field: &Field) -> anyhow::Result<Column> {
     let mut column = Column::builder().name(&field.name).r#type(hive_type(&field.data_type));
     if field.source != field.name {
         // Glue shows it beside the column; it is the only trace of the name in the source.
-        column = column.comment(printable(&field.source));
+        let comment = printable(&field.source);
+        if comment != field.source {
+            column = column.parameters(parameter::FIELD, &field.source);
+        }
+        column = column.comment(comment);
     }
     column.build().map_err(odd)
 }
@@ -223,10 +232,11 @@ fn odd(error: impl std::fmt::Display) -> anyhow::Error {
 /// The columns of fields whose original names the table tells, in the comments that we gave them.
 pub(super) fn original_names(table: &Table) -> HashMap<String, String> {
     let columns = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
-    let named = columns.iter().filter_map(|column| Some((column.comment()?, column.name())));
+    let original = |column: &Column| column.parameters()?.get(parameter::FIELD).cloned();
+    let named = columns.iter().filter_map(|column| Some((original(column).or(column.comment.clone())?, column.name())));
     named
         .filter(|(original, name)| names::stands_for(name, original))
-        .map(|(original, name)| (original.to_owned(), name.to_owned()))
+        .map(|(original, name)| (original, name.to_owned()))
         .collect()
 }
 

@@ -32,6 +32,8 @@ pub(super) mod parameter {
     pub(in crate::lake) const JSON_TIMESTAMPS: &str = "airbyte.json_timestamps";
     /// How timestamps are written in Parquet: `millis`, `micros` or `int96`.
     pub(in crate::lake) const PARQUET_TIMESTAMPS: &str = "airbyte.parquet_timestamps";
+    /// On a column: the field's own name, where the column's comment cannot hold it.
+    pub(in crate::lake) const FIELD: &str = "airbyte.field";
     /// A switch of a partitioned table that has begun.
     pub(in crate::lake) const SWITCHING: &str = "airbyte.switching";
 }

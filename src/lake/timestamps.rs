@@ -1,7 +1,8 @@
 //! In which form timestamps are written, and how a table remembers it: all files of a table have one form.
 //!
-//! A table that exists on append keeps its form. Without a mark it is the incumbent's, or Spark's, Hive's or Athena's own:
-//! those write epoch milliseconds in JSON Lines (the incumbent) and INT96 in Parquet (all of them).
+//! A table that exists on append keeps its form. The catalog's type does not tell it, so our tables carry a mark. One
+//! without is taken for the incumbent's, whose files hold epoch milliseconds in JSON Lines and INT96 in Parquet; INT96 is
+//! also what every reader of Hive tables has always understood.
 
 use std::collections::HashMap;
 

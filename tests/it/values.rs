@@ -429,3 +429,66 @@ fn whether_a_stream_fits_a_table_follows_from_the_types_alone() {
     }
     assert_eq!(lab.objects(), Vec::<String>::new());
 }
+
+/// Columns at the end, in the table and in the partition that is written to, before the object that needs them. What
+/// others have put on the table stays, and so does a column that the stream no longer has.
+#[test]
+fn new_columns_come_at_the_end_before_the_objects_that_need_them() {
+    for (format, governed) in [("JSONL", false), ("Parquet", false), ("JSONL", true)] {
+        let lab = Lab::new();
+        let changes = json!({ "partitioning": "YEAR", "lakeformation_governed_tables": governed });
+        let config = in_format(&lab, format, changes);
+        let at = json!({ "type": "string", "format": "date" });
+        let (integer, text) = (json!({ "type": "integer" }), json!({ "type": "string" }));
+        let with_cursor = |properties: Value| {
+            let mut catalog = one_stream(&properties);
+            catalog["streams"][0]["cursor_field"] = json!(["at"]);
+            catalog
+        };
+        lab.sync(
+            &config,
+            &with_cursor(json!({ "id": integer, "at": at, "gone": text })),
+            &records_of(&[r#"{"id":1,"at":"2024-01-01","gone":"g"}"#]),
+        );
+        lab.sandbox().journal().clear();
+        lab.sync(
+            &config,
+            &with_cursor(json!({ "new": integer, "id": integer, "at": at })),
+            &records_of(&[r#"{"id":2,"at":"2024-06-01","new":7}"#]),
+        );
+        let table = lab.table("v");
+        let names: Vec<String> = columns_of(&table).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["id", "at", "gone", "new"]);
+        if !governed {
+            let calls: Vec<String> = lab.sandbox().journal().calls().into_iter().map(|call| call.operation).collect();
+            let place = |name: &str| calls.iter().position(|call| call == name).unwrap();
+            assert!(
+                place("UpdateTable") < place("BatchUpdatePartition")
+                    && place("BatchUpdatePartition") < place("PutObject"),
+                "{calls:?}"
+            );
+            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "v" }));
+            assert_eq!(found["Partitions"].as_array().unwrap().len(), 1);
+            assert_eq!(columns_of(&found["Partitions"][0]), columns_of(&table));
+        }
+        let rows = lab.rows("SELECT id, gone, new FROM demo.v ORDER BY id");
+        assert_eq!(rows, [json!({ "id": 1, "gone": "g", "new": null }), json!({ "id": 2, "gone": null, "new": 7 })]);
+    }
+}
+
+#[test]
+fn names_that_are_too_long_or_odd_are_kept_whole_beside_the_column() {
+    let lab = Lab::new();
+    let (long, odd) = ("Long".repeat(100), "tab\tand\u{7}bell");
+    let properties = json!({ &long: { "type": "integer" }, odd: { "type": "integer" } });
+    let record = json!({ &long: 1, odd: 2 }).to_string();
+    lab.sync(&lab.config(json!({})), &one_stream(&properties), &records_of(&[&record]));
+    lab.sync(&lab.config(json!({})), &one_stream(&properties), &records_of(&[&record]));
+    let table = lab.table("v");
+    let columns = table["StorageDescriptor"]["Columns"].as_array().unwrap();
+    assert_eq!(columns.len(), 2);
+    for (name, original) in [("long".repeat(100)[..255].to_owned(), long.as_str()), ("tab_and_bell".to_owned(), odd)] {
+        let column = columns.iter().find(|column| column["Name"] == name.as_str()).unwrap();
+        assert_eq!(column["Parameters"]["airbyte.field"], original);
+    }
+}
