@@ -103,42 +103,41 @@ const MAX_FATES: usize = 10;
 pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
     let losses = writer.losses.drain();
     for column in losses.chunk_by(|a, b| a.column == b.column) {
-        let values: u64 = column.iter().map(|loss| loss.count).sum();
         let first_line = column.iter().map(|loss| loss.first_line).min().unwrap_or(0);
-        let mut fates: Vec<String> = column.iter().take(MAX_FATES).map(fate).collect();
-        if column.len() > MAX_FATES {
-            fates.push(format!("and {} more", column.len() - MAX_FATES));
-        }
         emitter.log(
             Level::Warn,
-            format_args!(
-                "stream {}: {} of {} could not be stored as sent, the first in line {first_line}: {}",
-                writer.name,
-                count(values, "value"),
-                column.first().map_or("", |loss| &loss.column),
-                fates.join(", ")
-            ),
+            format_args!("stream {}: {}, the first in line {first_line}", writer.name, fates(column)),
         );
     }
     if let Some(undeclared) = writer.losses.drain_undeclared() {
+        let names = undeclared.names.join(", ");
         emitter.log(
             Level::Warn,
             format_args!(
-                "stream {}: {} of fields that its schema does not declare left out: {}",
+                "stream {}: {} of fields that its schema does not declare left out{}{names}",
                 writer.name,
                 count(undeclared.count, "value"),
-                undeclared.names.join(", ")
+                if names.is_empty() { "" } else { ": " },
             ),
         );
     }
 }
 
-/// What happened to the values of one field for one reason.
-fn fate(loss: &Loss) -> String {
-    let what = match loss.change {
+/// What happened to the values of one column.
+fn fates(column: &[Loss]) -> String {
+    let what = |loss: &Loss| match loss.change {
         ChangeKind::Nulled => "became NULL",
         ChangeKind::Truncated => "cut off",
     };
-    let of = if loss.field == loss.column { String::new() } else { format!(" of {}", loss.field) };
-    format!("{}{of} {what} ({})", loss.count, loss.reason)
+    if let [loss] = column {
+        return format!("{} of {} {} ({})", count(loss.count, "value"), loss.field, what(loss), loss.reason);
+    }
+    let one = |loss: &Loss| format!("{} of {} {} ({})", loss.count, loss.field, what(loss), loss.reason);
+    let mut fates: Vec<String> = column.iter().take(MAX_FATES).map(one).collect();
+    if column.len() > MAX_FATES {
+        fates.push(format!("and {} more", column.len() - MAX_FATES));
+    }
+    let values = count(column.iter().map(|loss| loss.count).sum(), "value");
+    let name = column.first().map_or("", |loss| &loss.column);
+    format!("{values} of {name} could not be stored as sent: {}", fates.join(", "))
 }
