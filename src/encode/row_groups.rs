@@ -39,7 +39,7 @@ const FOOTER_BYTES: u64 = 1536;
 /// The writer of one leaf column of an open row group.
 #[derive(Debug)]
 enum LeafWriter {
-    Arrow(ArrowColumnWriter),
+    Arrow(Box<ArrowColumnWriter>),
     Int96(Box<Int96Writer>),
 }
 
@@ -76,7 +76,7 @@ fn leaf_writers(file: &SerializedFileWriter<Vec<u8>>, columns: Vec<FieldRef>) ->
         Physical::INT96 => {
             LeafWriter::Int96(Box::new(Int96Writer::new(Arc::clone(leaf), Arc::clone(file.properties()))))
         }
-        _ => LeafWriter::Arrow(writer),
+        _ => LeafWriter::Arrow(Box::new(writer)),
     };
     Ok(writers.into_iter().zip(leaves).map(of_leaf).collect())
 }
