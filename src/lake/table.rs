@@ -195,16 +195,8 @@ pub(crate) fn plan(
         ));
     }
     // A table that is replaced takes names as it takes types: as the stream has them now.
-    let known = existing.filter(|_| mode == Mode::Append).map(definition::original_names).unwrap_or_default();
-    let mut fields = schema::columns_of_table(&stream.json_schema, &options, &known);
-    let whole_record = fields.is_empty();
-    if whole_record {
-        fields.push(schema::whole_record_column());
-        warnings.push(format!(
-            "stream {} declares no fields, so its records are stored whole, as JSON text in the column {}",
-            stream.stream, fields[0].name
-        ));
-    }
+    let named = existing.filter(|_| mode == Mode::Append);
+    let (fields, whole_record) = columns(stream, &options, named, &mut warnings);
     let partition_by = partitioning(config, stream, &fields, &mut warnings);
     let mut plan = Plan {
         stream: stream.stream.clone(),
@@ -235,6 +227,26 @@ pub(crate) fn plan(
         )));
     }
     Ok(plan)
+}
+
+/// The stream's columns, with the names that `named` has given them; and whether one column holds whole records.
+fn columns(
+    stream: &ConfiguredStream,
+    options: &SchemaOptions,
+    named: Option<&Table>,
+    warnings: &mut Vec<String>,
+) -> (Vec<Field>, bool) {
+    let known = named.map(definition::original_names).unwrap_or_default();
+    let fields = schema::columns_of_table(&stream.json_schema, options, &known);
+    if !fields.is_empty() {
+        return (fields, false);
+    }
+    let whole = schema::whole_record_column();
+    warnings.push(format!(
+        "stream {} declares no fields, so its records are stored whole, as JSON text in the column {}",
+        stream.stream, whole.name
+    ));
+    (vec![whole], true)
 }
 
 /// What a table that exists demands.
