@@ -241,6 +241,26 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
+/// The stream's columns, with the names that `named` has given them; and whether one column holds whole records.
+fn columns(
+    stream: &ConfiguredStream,
+    options: &SchemaOptions,
+    named: Option<&Table>,
+    warnings: &mut Vec<String>,
+) -> (Vec<Field>, bool) {
+    let known = named.map(definition::original_names).unwrap_or_default();
+    let fields = schema::columns_of_table(&stream.json_schema, options, &known);
+    if !fields.is_empty() {
+        return (fields, false);
+    }
+    let whole = schema::whole_record_column();
+    warnings.push(format!(
+        "stream {} declares no fields, so its records are stored whole, as JSON text in the column {}",
+        stream.stream, whole.name
+    ));
+    (vec![whole], true)
+}
+
 /// What a table that exists demands.
 fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Result<()> {
     let name = plan.name.clone();
