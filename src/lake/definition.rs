@@ -85,7 +85,7 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
         // A governed table's location cannot change, not even in its spelling.
         storage.location = old.and_then(StorageDescriptor::location).map(str::to_owned).or(storage.location);
     }
-    keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default(), plan);
+    keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default());
     if let Some(old) = old
         && file_format(table).map(family) == Some(family(plan.file_format))
     {

@@ -200,16 +200,8 @@ pub(crate) fn plan(
         ));
     }
     // A table that is replaced takes names as it takes types: as the stream has them now.
-    let known = existing.filter(|_| mode == Mode::Append).map(definition::original_names).unwrap_or_default();
-    let mut fields = schema::columns_of_table(&stream.json_schema, &options, &known);
-    let whole_record = fields.is_empty();
-    if whole_record {
-        fields.push(schema::whole_record_column());
-        warnings.push(format!(
-            "stream {} declares no fields, so its records are stored whole, as JSON text in the column {}",
-            stream.stream, fields[0].name
-        ));
-    }
+    let named = existing.filter(|_| mode == Mode::Append);
+    let (fields, whole_record) = columns(stream, &options, named, &mut warnings);
     let mut partition_by = partitioning(config, stream, &fields, &mut warnings);
     if let Some(table) = existing {
         same_partition_keys(&name, table, partition_by.as_mut())?;

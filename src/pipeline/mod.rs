@@ -2,6 +2,7 @@
 //!
 //! Only this module knows order and time. One task owns all of it; uploads and the one commit in flight run beside.
 
+mod checkpoint;
 mod completion;
 mod ending;
 mod ledger;
@@ -10,7 +11,7 @@ mod relief;
 mod sweeping;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -21,26 +22,23 @@ use tokio::time::Instant;
 
 use crate::aws::Aws;
 use crate::budget::Budget;
-use crate::claim::{CompleteStream, StreamIndex};
+use crate::claim::StreamIndex;
 use crate::config::Config;
 use crate::encode::NoObject;
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
-use crate::lake::{Batch, Checkpoint, Identity, Lake, Outcome, Watch};
+use crate::lake::{Identity, Lake, Outcome};
 use crate::protocol::{
     Catalog, Chunk, Emitter, Level, Lines, Message, Record, ReleaseKey, StateScope, StreamStatus, parse, parse_whole,
 };
 use crate::stage::{Sealed, Stage};
 
+use checkpoint::Reason;
 use completion::{Ending, Facts};
 pub use ledger::Ledger;
 use progress::Progress;
 use sweeping::Sweeping;
 use writer::{Objects, Writer};
 
-/// The longest that a checkpoint's commit may take. Bytes that are not in S3 by then are left to the next one.
-const COMMIT_LIMIT: Duration = Duration::from_secs(120);
-/// The same for the last checkpoint of a sync whose source may have died: the platform then kills us after 60 s.
-const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(45);
 /// COMPLETEs that arrive within this time are one checkpoint.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
 /// Objects that were late for their commit and are done within this time are one commit.
@@ -83,30 +81,6 @@ pub enum End {
     Finished,
     /// The process was told to end, or nobody reads our output any more.
     Stopped,
-}
-
-/// Why a checkpoint begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    Interval,
-    Complete,
-    Memory,
-    Late,
-    Objects,
-    EndOfInput,
-}
-
-impl Reason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Interval => "the commit interval is over",
-            Self::Complete => "streams are complete",
-            Self::Memory => "memory is needed",
-            Self::Late => "more objects of an earlier one are in S3",
-            Self::Objects => "many objects wait",
-            Self::EndOfInput => "the input has ended",
-        }
-    }
 }
 
 /// A sync that is ready for its first line.
@@ -436,116 +410,6 @@ impl Sync {
 
     fn find(&self, name: &StreamName) -> Option<StreamIndex> {
         self.router.get(name.namespace.as_deref().unwrap_or_default())?.get(&name.name).copied()
-    }
-
-    fn checkpoint_by(&mut self, at: Instant, reason: Reason) {
-        if self.checkpoint_soon.is_none_or(|(earlier, _)| at < earlier) {
-            self.checkpoint_soon = Some((at, reason));
-        }
-    }
-
-    fn checkpoint_if_due(&mut self) -> anyhow::Result<()> {
-        if self.in_flight.is_some() {
-            return Ok(());
-        }
-        let now = Instant::now();
-        let soon = self.checkpoint_soon.filter(|(at, _)| *at <= now).map(|(_, reason)| reason);
-        let interval = (self.next_commit <= now).then_some(Reason::Interval);
-        if let Some(reason) = soon.or(interval) {
-            return self.begin_checkpoint(reason, completion::so_far(&self.facts));
-        }
-        if self.late_due.is_some_and(|at| at <= now) {
-            // Nothing is sealed for it: the open objects go on growing, and what has any is not whole.
-            let mut complete = completion::so_far(&self.facts);
-            complete.retain(|stream| self.writers[stream.stream().0].is_idle());
-            return self.begin_commit(Reason::Late, Vec::new(), complete);
-        }
-        Ok(())
-    }
-
-    /// Seals what can be committed and hands everything since the last checkpoint to the lake.
-    fn begin_checkpoint(&mut self, reason: Reason, complete: Vec<CompleteStream>) -> anyhow::Result<()> {
-        self.next_commit = Instant::now() + self.commit_interval;
-        self.checkpoint_soon = None;
-        let switched: HashSet<StreamIndex> = complete.iter().map(CompleteStream::stream).collect();
-        for (index, (writer, facts)) in self.writers.iter_mut().zip(&self.facts).enumerate() {
-            // What waits for a switch waits all the same when its objects are closed: they may reach their size first.
-            let may_wait = matches!(reason, Reason::Interval | Reason::Complete);
-            if may_wait && facts.replaces && !switched.contains(&StreamIndex(index)) {
-                writer.seal_old(&self.budget)?;
-            } else {
-                writer.seal_all(&self.budget)?;
-            }
-            progress::report_losses(&self.emitter, writer);
-        }
-        let batches: Vec<_> = self.writers.iter_mut().flat_map(|writer| writer.sealed.drain(..)).collect();
-        self.begin_commit(reason, batches, complete)
-    }
-
-    fn begin_commit(
-        &mut self,
-        reason: Reason,
-        batches: Vec<Batch>,
-        complete: Vec<CompleteStream>,
-    ) -> anyhow::Result<()> {
-        (self.late_due, self.starved_since) = (None, None);
-        let publishing = self.lake.as_ref().is_some_and(Lake::is_publishing);
-        if batches.is_empty() && complete.is_empty() && !publishing {
-            return self.release();
-        }
-        let Some(mut lake) = self.lake.take() else {
-            return Err(Failure::system("two checkpoints at one time"));
-        };
-        self.emitter.log(
-            Level::Info,
-            format_args!(
-                "checkpoint: {}; {}, {} to switch",
-                reason.as_str(),
-                progress::count(batches.len() as u64, "object"),
-                progress::count(complete.len() as u64, "table"),
-            ),
-        );
-        let published = Arc::new(AtomicBool::new(false));
-        let (hurry, hurried) = watch::channel(false);
-        let emitter = self.emitter.clone();
-        let doubtful_end = reason == Reason::EndOfInput && !completion::is_assured(&self.facts);
-        let terms = Watch {
-            begun: Instant::now(),
-            limit: if doubtful_end { LAST_COMMIT_LIMIT } else { COMMIT_LIMIT },
-            stop: self.stop.clone(),
-            hurry: hurried,
-            heard: Arc::new(move || !emitter.is_closed()),
-            published: Arc::clone(&published),
-            indivisible: self.ledger.is_global(),
-        };
-        let checkpoint = Checkpoint { batches, complete };
-        let task = tokio::spawn(async move {
-            let outcome = Box::pin(lake.commit(checkpoint, &terms)).await;
-            (lake, outcome)
-        });
-        self.in_flight = Some(InFlight { task, hurry, published, begun: Instant::now() });
-        Ok(())
-    }
-
-    /// Receipts to the ledger, states to stdout; the first failure ends the sync.
-    fn settle(&mut self, (lake, outcome): (Lake, Outcome)) -> anyhow::Result<()> {
-        let begun = self.in_flight.take().map(|in_flight| in_flight.begun);
-        self.lake = Some(lake);
-        let committed: u64 = outcome.receipts.len() as u64;
-        for receipt in outcome.receipts {
-            self.ledger.settle(receipt);
-        }
-        for index in outcome.switched {
-            self.facts[index.0].replaces = false;
-            self.ledger.switched(index);
-        }
-        self.unpublished.extend(outcome.unpublished);
-        self.release()?;
-        self.progress.committed(&self.emitter, &self.writers, committed, begun);
-        if let Some(error) = outcome.failures.into_iter().next() {
-            return Err(self.part_failure().unwrap_or(error));
-        }
-        Ok(())
     }
 
     /// States count in the memory: those that only a commit holds back ask for one, those that wait for a switch must
