@@ -34,7 +34,11 @@ pub async fn run(config: &Config, token: &str) -> anyhow::Result<Vec<(Level, Str
     }
     if config.table_format == TableFormat::Governed {
         let database = exists.then_some(database.as_str());
-        in_time("probing a transaction", lake::probe_transaction(&aws, config, database, token)).await?;
+        let probe = Box::pin(lake::probe_transaction(&aws, config, database, token));
+        in_time("probing a transaction", probe).await?;
+    }
+    if config.table_format == TableFormat::Iceberg && exists {
+        in_time("probing the catalog", Box::pin(lake::probe_iceberg(&aws, &database, token))).await?;
     }
     Ok(remarks)
 }

@@ -35,7 +35,7 @@ pub struct Config {
     pub partitioning: Partitioning,
     /// Whether `number` columns become `decimal(38,25)`.
     pub float_as_decimal: bool,
-    /// Whether tables get the `_airbyte_*` columns. `None`: off for governed and external tables.
+    /// Whether tables get the `_airbyte_*` columns. `None`: on for Iceberg tables, off for governed and external ones.
     pub metadata_columns: Option<bool>,
     /// How often a sync commits.
     pub commit_interval: Duration,

@@ -11,6 +11,7 @@ use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVer
 use ::parquet::schema::types::{Type, TypePtr};
 use arrow_schema::{DataType as Arrow, Field as ArrowField, FieldRef};
 
+use super::field_ids::identified;
 use super::layout::{LayoutOptions, ParquetLayout, ParquetTimestamps};
 use crate::config::ParquetCodec;
 use crate::schema::{DataType, Field, FloatWidth, IntWidth};
@@ -23,6 +24,12 @@ pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOpti
         .iter()
         .map(|field| parquet_type(&field.name, &field.data_type, unit, &mut leaves))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let columns = if options.field_ids.is_empty() {
+        columns
+    } else {
+        let described = columns.iter().zip(fields).zip(&options.field_ids);
+        described.map(|((plain, field), id)| identified(plain, &field.data_type, id)).collect::<anyhow::Result<_>>()?
+    };
     let schema = Type::group_type_builder("schema").with_fields(columns).build()?;
     Ok(ParquetLayout {
         arrow: fields.iter().map(|field| arrow_field(&field.name, &field.data_type)).collect(),

@@ -295,7 +295,7 @@ fn mutated_records_are_read_or_refused_but_never_half_appended() {
             rows += usize::from(valid);
         }
         assert!(rows > 1000);
-        assert_eq!(readback::read(&layout, encoder.finish().unwrap()).len(), rows);
+        assert_eq!(readback::read(&layout, encoder.finish().unwrap().bytes).len(), rows);
     }
 }
 

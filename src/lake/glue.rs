@@ -154,6 +154,27 @@ impl<'a> Catalog<'a> {
         version: Option<String>,
         input: TableInput,
     ) -> Result<(), AwsError> {
+        // Old versions are the user's history of schema changes; nothing else of ours writes one.
+        self.replace_table(name, version, input, false).await
+    }
+
+    /// The same without keeping the version that is replaced: for tables with a history of their own.
+    pub(crate) async fn update_table_unarchived(
+        &self,
+        name: &TableName,
+        version: Option<String>,
+        input: TableInput,
+    ) -> Result<(), AwsError> {
+        self.replace_table(name, version, input, true).await
+    }
+
+    async fn replace_table(
+        &self,
+        name: &TableName,
+        version: Option<String>,
+        input: TableInput,
+        skip_archive: bool,
+    ) -> Result<(), AwsError> {
         let mut attempt = 0;
         loop {
             let request = self
@@ -163,8 +184,7 @@ impl<'a> Catalog<'a> {
                 .database_name(&name.database)
                 .table_input(input.clone())
                 .set_version_id(version.clone())
-                // Old versions are the user's history of schema changes; nothing else of ours writes one.
-                .skip_archive(false)
+                .skip_archive(skip_archive)
                 .set_transaction_id(self.transaction.map(str::to_owned));
             let result = self.aws.call(glue("UpdateTable"), &name.to_string(), request.send()).await;
             let Err(error) = result else { return Ok(()) };

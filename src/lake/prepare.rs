@@ -14,13 +14,15 @@ use super::generation::{self, Shown};
 use super::glue::{Catalog, TableName};
 use super::publish::Publishing;
 use super::table::{self, Kind, Mode, Plan, parameter};
-use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, glue, sweep, transaction};
+use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, glue, iceberg, sweep, transaction};
 use crate::aws::{Aws, Doubt, Operation, Patience};
-use crate::config::{Config, DefaultTag};
-use crate::encode::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, TimestampStyle};
+use crate::budget::Budget;
+use crate::config::{Config, DefaultTag, TableFormat};
+use crate::encode::{JsonTimestamps, Layout, LayoutOptions, MetadataColumns, ParquetTimestamps, TimestampStyle};
 use crate::failure::{AtStream, Failure};
 use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::PartitionBy;
+use crate::stage::Stage;
 
 /// Who writes: told to every table and object.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ impl Lake {
         config: &Config,
         streams: &[ConfiguredStream],
         identity: &Identity,
+        stage: &Stage,
+        budget: &Budget,
     ) -> anyhow::Result<(Self, Vec<Target>)> {
         let patience = Patience::standard();
         let catalog = Catalog::new(aws, &patience);
@@ -73,21 +77,28 @@ impl Lake {
                 tag_database(aws, database, tag).await?;
             }
         }
+        let files = iceberg::Files::new(aws.clone(), stage.clone(), budget.clone(), &identity.token);
         let planning: Vec<_> = streams
             .iter()
             .zip(names)
-            .map(|(stream, name)| async move {
-                plan(aws, config, stream, name, identity)
-                    .await
-                    .map_err(|error| AtStream::wrap(stream.stream.clone(), error))
+            .map(|(stream, name)| {
+                let files = &files;
+                async move {
+                    let planned = match config.table_format {
+                        TableFormat::Iceberg => plan_iceberg(files, config, stream, name).await,
+                        _ => plan(aws, config, stream, name, identity).await.map(|plan| (plan, None)),
+                    };
+                    planned.map_err(|error| AtStream::wrap(stream.stream.clone(), error))
+                }
             })
             .collect();
-        let plans: Vec<anyhow::Result<Plan>> = stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
+        let plans: Vec<anyhow::Result<(Plan, Option<Box<iceberg::Table>>)>> =
+            stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
         let mut tables = Vec::with_capacity(plans.len());
         let mut targets = Vec::with_capacity(plans.len());
         for (plan, stream) in plans.into_iter().zip(streams) {
-            let plan = plan?;
-            targets.push(target(config, stream, &plan, identity)?);
+            let (plan, iceberg) = plan?;
+            targets.push(target(config, stream, &plan, iceberg.as_deref(), identity)?);
             tables.push(LakeTable {
                 ready: plan.exists && plan.added.is_empty(),
                 read_at: Instant::now(),
@@ -96,9 +107,11 @@ impl Lake {
                 area_objects: Vec::new(),
                 area_claims: Vec::new(),
                 publishing: 0,
+                iceberg,
             });
         }
-        let lake = Self { aws: aws.clone(), publishing: Publishing::new(tables.len()), tables, leftovers: Vec::new() };
+        let publishing = Publishing::new(tables.len());
+        let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, tables, leftovers: Vec::new() };
         Ok((lake, targets))
     }
 }
@@ -150,7 +163,25 @@ async fn shown(aws: &Aws, stream: &ConfiguredStream, name: &TableName, table: &T
     Ok(Shown::of(table, &objects))
 }
 
-fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Identity) -> anyhow::Result<Target> {
+async fn plan_iceberg(
+    files: &iceberg::Files,
+    config: &Config,
+    stream: &ConfiguredStream,
+    name: TableName,
+) -> anyhow::Result<(Plan, Option<Box<iceberg::Table>>)> {
+    let patience = Patience::standard();
+    let existing = Catalog::new(files.aws(), &patience).table(&name).await?;
+    let (plan, table) = Box::pin(iceberg::plan(files, config, stream, name, existing.as_ref())).await?;
+    Ok((plan, Some(Box::new(table))))
+}
+
+fn target(
+    config: &Config,
+    stream: &ConfiguredStream,
+    plan: &Plan,
+    iceberg: Option<&iceberg::Table>,
+    identity: &Identity,
+) -> anyhow::Result<Target> {
     let mut key_value_metadata = vec![("destination-aws-datalake.version".to_owned(), identity.version.to_owned())];
     if let Some(sync_id) = stream.sync_id {
         key_value_metadata.push(("airbyte.sync_id".to_owned(), sync_id.to_string()));
@@ -165,12 +196,16 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
         columns: plan.columns.clone(),
         file_format: plan.file_format,
         metadata,
-        timestamps: TimestampStyle { json, ..TimestampStyle::default() },
+        timestamps: match iceberg {
+            Some(_) => TimestampStyle { json, parquet: ParquetTimestamps::Micros },
+            None => TimestampStyle { json, ..TimestampStyle::default() },
+        },
         row_group_bytes: config.row_group_bytes,
         key_value_metadata,
+        field_ids: iceberg.map(|table| table.ids.clone()).unwrap_or_default(),
     })?;
     let (location, replaces) = match &plan.mode {
-        Mode::Append => (&plan.location, false),
+        Mode::Append => (iceberg.map_or(&plan.location, |table| &table.data), false),
         Mode::Replace { area, .. } => (area.location(), true),
     };
     // The root of a bucket is a location too.
@@ -188,6 +223,7 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
             match plan.kind {
                 Kind::Governed => "governed table",
                 Kind::External => "plain table",
+                Kind::Iceberg => "Iceberg table",
             },
             if replaces { "replaced" } else { "appended to" },
             plan.location.uri()

@@ -132,7 +132,8 @@ impl Prepared {
 /// What the configuration or the tables that exist do not allow.
 pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     let Setup { aws, config, catalog, identity, emitter, key, budget, lines, stop } = setup;
-    let (lake, targets) = Lake::prepare(&aws, config, &catalog.streams, &identity).await?;
+    let stage = Stage::new(aws.clone(), identity.token.clone());
+    let (lake, targets) = Lake::prepare(&aws, config, &catalog.streams, &identity, &stage, &budget).await?;
     for (stream, target) in catalog.streams.iter().zip(&targets) {
         emitter.log(Level::Info, format_args!("stream {} goes to {}", stream.stream, target.description));
         for warning in &target.warnings {
@@ -140,7 +141,6 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         }
     }
     let sweeping = Sweeping::begin(lake.sweep(&identity.token), emitter.clone());
-    let stage = Stage::new(aws.clone(), identity.token.clone());
     let names: Vec<StreamName> = catalog.streams.iter().map(|s| s.stream.clone()).collect();
     let facts = catalog.streams.iter().zip(&targets).map(|(stream, target)| Facts {
         name: stream.stream.clone(),
@@ -241,7 +241,7 @@ struct Sync {
 enum Event {
     Stop,
     PartFailed,
-    Committed(anyhow::Result<(Lake, Outcome)>),
+    Committed(Box<anyhow::Result<(Lake, Outcome)>>),
     Tick,
     Freed,
     Late,
@@ -273,7 +273,7 @@ impl Sync {
                     let unknown = || Failure::transient("a part of an object could not be sent to S3");
                     return Err(self.part_failure().unwrap_or_else(unknown));
                 }
-                Event::Committed(done) => self.settle(done?)?,
+                Event::Committed(done) => self.settle((*done)?)?,
                 Event::Freed => {}
                 Event::Late => {
                     self.late_due.get_or_insert_with(|| Instant::now() + LATE_PAUSE);
@@ -311,7 +311,7 @@ impl Sync {
             biased;
             _ = stop.wait_for(|stop| *stop) => Event::Stop,
             () = stage.failed() => Event::PartFailed,
-            done = join(in_flight), if in_flight.is_some() => Event::Committed(done),
+            done = join(in_flight), if in_flight.is_some() => Event::Committed(Box::new(done)),
             () = tokio::time::sleep_until(due) => Event::Tick,
             () = budget.freed(), if !may_read => Event::Freed,
             () = one_more(lake), if lake.as_ref().is_some_and(Lake::is_publishing) => Event::Late,

@@ -15,15 +15,22 @@ pub enum DatePart {
     Month,
     /// The day of the month, not padded.
     Day,
+    /// The year as a span of time: `2024`. This and the next two are Iceberg's transforms; NULL stays NULL, as an
+    /// empty text.
+    EachYear,
+    /// The month of its year: `2024-01`.
+    EachMonth,
+    /// The day of its month: `2024-01-05`.
+    EachDay,
 }
 
 impl DatePart {
     fn ending(self) -> &'static str {
         match self {
             Self::Date => "date",
-            Self::Year => "year",
-            Self::Month => "month",
-            Self::Day => "day",
+            Self::Year | Self::EachYear => "year",
+            Self::Month | Self::EachMonth => "month",
+            Self::Day | Self::EachDay => "day",
         }
     }
 
@@ -84,7 +91,11 @@ impl PartitionBy {
                     let (year, month, day) = date.unwrap_or((1970, 1, 1));
                     format!("{year:04}-{month:02}-{day:02}")
                 }
+                (DatePart::EachYear | DatePart::EachMonth | DatePart::EachDay, None) => String::new(),
                 (_, None) => "0".to_owned(),
+                (DatePart::EachYear, Some((year, _, _))) => format!("{year:04}"),
+                (DatePart::EachMonth, Some((year, month, _))) => format!("{year:04}-{month:02}"),
+                (DatePart::EachDay, Some((year, month, day))) => format!("{year:04}-{month:02}-{day:02}"),
                 (DatePart::Year, Some((year, _, _))) => year.to_string(),
                 (DatePart::Month, Some((_, month, _))) => month.to_string(),
                 (DatePart::Day, Some((_, _, day))) => day.to_string(),
@@ -146,6 +157,15 @@ mod tests {
         for data in ["{}", r#"{"Updated.At":null}"#, r#"{"Updated.At":"soon"}"#, r#"{"Updated.At":17}"#, "[]", ""] {
             assert_eq!(by(DataType::Date).values(data), ["1970-01-01", "0", "0", "0"], "{data}");
         }
+    }
+
+    #[test]
+    fn transforms_are_of_the_whole_date_and_keep_null() {
+        let cursor = Field::plain("c", DataType::Date);
+        let parts = [DatePart::EachYear, DatePart::EachMonth, DatePart::EachDay];
+        let by = PartitionBy::new(&parts, &cursor, []).unwrap();
+        assert_eq!(by.values(r#"{"c":"2024-01-05"}"#), ["2024", "2024-01", "2024-01-05"]);
+        assert_eq!(by.values(r#"{"c":null}"#), ["", "", ""]);
     }
 
     #[test]
