@@ -422,12 +422,12 @@ fn duckdb_finds_every_row_by_every_column() {
         let sum = &lab.duckdb_iceberg("a", "SELECT count(*) n, sum(id) s, count(list[1]) l FROM t")[0];
         assert_eq!(*sum, json!({ "n": 40, "s": -20, "l": 40 }), "{sum}");
         for (id, condition) in [
-            (-9, "at = TIMESTAMPTZ '2019-03-04 05:06:07.000063+00'"),
-            (20, "local = TIMESTAMP '1970-03-04 05:06:07.000001'"),
-            (-39, "day >= DATE '2049-01-01'"),
-            (17, "text = 'a common beginning, then 17'"),
-            (-33, "number < -4.7 AND number > -4.8"),
-            (22, "struct.x = 22 AND NOT flag"),
+            (-9, "\"at\" = TIMESTAMPTZ '2019-03-04 05:06:07.000063+00'"),
+            (20, "\"local\" = TIMESTAMP '1970-03-04 05:06:07.000001'"),
+            (-39, "\"day\" >= DATE '2049-01-01'"),
+            (17, "\"text\" = 'a common beginning, then 17'"),
+            (-33, "\"number\" < -4.7 AND \"number\" > -4.8"),
+            (22, "\"struct\".x = 22 AND NOT flag"),
         ] {
             let rows = lab.duckdb_iceberg("a", &format!("SELECT abs(id) id FROM t WHERE {condition}"));
             assert_eq!(rows, [json!({ "id": i64::abs(id) })], "{condition}");
