@@ -63,6 +63,7 @@ fn records(kind: &str) -> (Value, Vec<String>) {
 fn layout(schema: &Value, file_format: FileFormat, metadata: bool) -> Arc<Layout> {
     let options = LayoutOptions {
         whole_record: false,
+        field_ids: Vec::new(),
         columns: columns(schema, &SchemaOptions::default()),
         file_format,
         metadata: metadata.then(|| MetadataColumns::new(Some(1), Some(1))),

@@ -38,6 +38,9 @@ pub async fn run(config: &Config, token: &str) -> anyhow::Result<Vec<(Level, Str
         let probe = Box::pin(lake::probe_transaction(&aws, config, database, token));
         in_time("probing a transaction", probe).await?;
     }
+    if config.table_format == TableFormat::Iceberg && exists {
+        in_time("probing the catalog", Box::pin(lake::probe_iceberg(&aws, &database, token))).await?;
+    }
     Ok(remarks)
 }
 

@@ -22,7 +22,8 @@
 //! 4. Encoded bytes that have become a part leave through [`stage`] as an upload that nobody can see. Small objects
 //!    wait in memory for their one `PutObject`; when memory is needed they become an upload of a single part.
 //! 5. At a checkpoint every batch is sealed and [`lake::Lake::commit`] publishes the objects and registers them:
-//!    governed tables all in one transaction, plain tables by lying under their location.
+//!    governed tables all in one transaction, plain tables by lying under their location, Iceberg tables by a snapshot
+//!    each.
 //!
 //! A stream that replaces its table publishes into an area that no reader of the table sees. When the stream is
 //! complete, one switch makes the table show the area. A partitioned plain table has a location for each partition, so

@@ -44,7 +44,7 @@ pub struct Config {
     pub json_timestamps: Option<JsonTimestamps>,
     /// The same for Parquet.
     pub parquet_timestamps: Option<ParquetTimestamps>,
-    /// Whether tables get the `_airbyte_*` columns. `None`: off for governed and external tables.
+    /// Whether tables get the `_airbyte_*` columns. `None`: on for Iceberg tables, off for governed and external ones.
     pub metadata_columns: Option<bool>,
     /// How often a sync commits.
     pub commit_interval: Duration,

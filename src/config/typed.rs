@@ -74,7 +74,7 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
         default_tag: default_tag(&mut settings, &mut warnings)?,
         table_format,
         table_format_explicit,
-        file_format: file_format(&mut settings, &mut warnings)?,
+        file_format: file_format(&mut settings, table_format, &mut warnings)?,
         partitioning: partitioning::by_cursor(&mut settings)?,
         partition_fields: partitioning::by_fields(&mut settings)?,
         kms_key_id: settings.text("s3_kms_key_id")?,
@@ -211,21 +211,29 @@ fn table_format(settings: &mut Settings<'_>) -> anyhow::Result<(TableFormat, boo
         None => Ok((TableFormat::External, false)),
         Some("GOVERNED") => Ok((TableFormat::Governed, true)),
         Some("EXTERNAL") => Ok((TableFormat::External, true)),
-        Some("ICEBERG") => Err(Failure::config(
-            "the table format `ICEBERG` is not available in this version yet; use EXTERNAL or GOVERNED as the \
-             setting `table_format`",
-        )),
-        Some(_) => Err(settings.not_one_of("table_format", &["EXTERNAL", "GOVERNED"])),
+        Some("ICEBERG") => Ok((TableFormat::Iceberg, true)),
+        Some(_) => Err(settings.not_one_of("table_format", &["ICEBERG", "EXTERNAL", "GOVERNED"])),
     }
 }
 
 /// Absent means that an existing table goes on as it is. The defaults of the codecs are those of the form.
-fn file_format(settings: &mut Settings<'_>, warnings: &mut Vec<String>) -> anyhow::Result<Option<FileFormat>> {
+fn file_format(
+    settings: &mut Settings<'_>,
+    table_format: TableFormat,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Option<FileFormat>> {
     let Some(mut settings) = settings.object("format")? else { return Ok(None) };
     let format = settings.text("format_type")?;
     let codec = settings.text("compression_codec")?;
     settings.finish(warnings);
     let format = match (format.as_deref(), codec.as_deref()) {
+        (Some("JSONL"), _) if table_format == TableFormat::Iceberg => {
+            return Err(Failure::config(
+                "Iceberg tables hold Parquet: set `format.format_type` to Parquet, or leave `format` out",
+            ));
+        }
+        // As Iceberg's own writers do.
+        (Some("Parquet"), None) if table_format == TableFormat::Iceberg => FileFormat::Parquet(ParquetCodec::Zstd),
         (None, None) => return Ok(None),
         (None, Some(_)) => return Err(settings.missing("format_type")),
         (Some("JSONL"), None | Some("UNCOMPRESSED")) => FileFormat::Jsonl { gzip: false },
@@ -390,8 +398,13 @@ mod tests {
         assert_eq!(of(json!({"lakeformation_governed_tables": true})), (TableFormat::Governed, false));
         let both = json!({"lakeformation_governed_tables": true, "table_format": "EXTERNAL"});
         assert_eq!(of(both), (TableFormat::External, true));
-        assert!(refusal(json!({"table_format": "ICEBERG"})).contains("not available in this version yet"));
-        assert!(refusal(json!({"table_format": "DELTA"})).contains("one of EXTERNAL, GOVERNED"));
+        let iceberg = config(json!({"table_format": "ICEBERG"}));
+        assert_eq!((iceberg.table_format, iceberg.file_format), (TableFormat::Iceberg, None));
+        let parquet = json!({"table_format": "ICEBERG", "format": {"format_type": "Parquet"}});
+        assert_eq!(config(parquet).file_format, Some(FileFormat::Parquet(ParquetCodec::Zstd)));
+        let lines = json!({"table_format": "ICEBERG", "format": {"format_type": "JSONL"}});
+        assert!(refusal(lines).contains("Iceberg tables hold Parquet"));
+        assert!(refusal(json!({"table_format": "DELTA"})).contains("one of ICEBERG, EXTERNAL, GOVERNED"));
     }
 
     #[test]

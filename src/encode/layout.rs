@@ -7,6 +7,7 @@ use ::parquet::schema::types::TypePtr;
 use anyhow::Context as _;
 use arrow_schema::FieldRef;
 
+use super::field_ids::FieldId;
 use super::parquet_schema;
 use super::plan::{Lookup, Node};
 use crate::config::{FileFormat, JsonTimestamps, ParquetTimestamps};
@@ -58,6 +59,9 @@ pub struct LayoutOptions {
     pub row_group_bytes: u64,
     /// What the footer of a Parquet file says about its origin.
     pub key_value_metadata: Vec<(String, String)>,
+    /// Parquet field ids of all columns, the metadata's included. Empty for none. With them the object is as Iceberg
+    /// wants it: timestamps without a zone say so, and decimals are integers where they fit.
+    pub field_ids: Vec<FieldId>,
 }
 
 /// [`LayoutOptions`] with everything that follows from them. Shared by all encoders of a stream.

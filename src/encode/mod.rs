@@ -7,6 +7,7 @@
 //! the compressor of JSON Lines exist only from then on.
 
 mod column;
+mod field_ids;
 mod gzip;
 mod int96;
 mod json;
@@ -18,6 +19,7 @@ mod parquet_schema;
 mod plan;
 mod record;
 mod row_groups;
+mod statistics;
 mod walk;
 
 #[cfg(test)]
@@ -31,9 +33,11 @@ mod readback;
 
 use std::sync::Arc;
 
+pub use field_ids::FieldId;
 pub use layout::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
 pub use losses::{ChangeCounts, Loss, Losses, Undeclared};
 pub use record::NoObject;
+pub use statistics::{Bound, ColumnStatistics, Statistics};
 
 use crate::config::FileFormat;
 use json_lines::JsonLines;
@@ -180,12 +184,21 @@ impl Encoder {
     /// # Errors
     ///
     /// If encoding failed, which means a defect.
-    pub fn finish(self) -> anyhow::Result<Vec<u8>> {
+    pub fn finish(self) -> anyhow::Result<Encoded> {
         match self.body {
-            Body::Lines(lines) => lines.finish(),
+            Body::Lines(lines) => Ok(Encoded { bytes: lines.finish()?, statistics: None }),
             Body::Groups(groups) => groups.finish(),
         }
     }
+}
+
+/// The end of an object.
+#[derive(Debug)]
+pub struct Encoded {
+    /// What was not taken before.
+    pub bytes: Vec<u8>,
+    /// Facts about the object's values, of Parquet columns with field ids.
+    pub statistics: Option<Statistics>,
 }
 
 /// Sizes in memory are never too large for this.

@@ -59,7 +59,7 @@ fn output_leaves_in_pieces() {
             }
         }
         let estimate = encoder.encoded();
-        object.extend(encoder.finish().unwrap());
+        object.extend(encoder.finish().unwrap().bytes);
         let size = as_u64(object.len());
         assert!(estimate > size * 7 / 10 && estimate < size * 13 / 10, "{format:?}: {estimate} for {size}");
         let rows = read(&layout, object);
@@ -81,7 +81,7 @@ fn a_compressed_object_is_one_member() {
             append(&mut encoder, &person(i));
             object.extend(encoder.take_output());
         }
-        object.extend(encoder.finish().unwrap());
+        object.extend(encoder.finish().unwrap().bytes);
         let (mut one, mut all) = (String::new(), String::new());
         flate2::read::GzDecoder::new(object.as_slice()).read_to_string(&mut one).unwrap();
         flate2::read::MultiGzDecoder::new(object.as_slice()).read_to_string(&mut all).unwrap();
@@ -96,7 +96,7 @@ fn objects_without_rows_are_valid() {
         let layout = Arc::new(Layout::new(options(people(), format)).unwrap());
         let encoder = Encoder::new(Arc::clone(&layout));
         assert_eq!(encoder.encoded(), 0);
-        assert!(read(&layout, encoder.finish().unwrap()).is_empty());
+        assert!(read(&layout, encoder.finish().unwrap().bytes).is_empty());
     }
 }
 
@@ -106,7 +106,7 @@ fn row_groups_end_at_their_size_and_small_objects_have_one() {
         let layout = Arc::new(Layout::new(LayoutOptions { row_group_bytes, ..options(people(), PARQUET) }).unwrap());
         let mut encoder = Encoder::new(layout);
         (0..40_000).for_each(|i| append(&mut encoder, &person(i)));
-        let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap())).unwrap();
+        let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap().bytes)).unwrap();
         assert_eq!(reader.metadata().num_row_groups() > 1, several);
         assert_eq!(reader.metadata().file_metadata().num_rows(), 40_000);
     }
@@ -125,7 +125,7 @@ fn files_carry_the_types_statistics_and_origin_that_readers_want() {
     let mut encoder = Encoder::new(Arc::new(layout));
     append(&mut encoder, r#"{"e":5,"j":"x"}"#);
     append(&mut encoder, r#"{"e":9,"j":"a"}"#);
-    let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap())).unwrap();
+    let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap().bytes)).unwrap();
     let metadata = reader.metadata();
     let mut schema = Vec::new();
     ::parquet::schema::printer::print_schema(&mut schema, metadata.file_metadata().schema());
@@ -180,7 +180,7 @@ fn metadata_says_what_happened_to_a_record() {
         };
         encoder.append(&row, &mut Losses::default()).unwrap();
         append(&mut encoder, "{}");
-        let rows = read(&layout, encoder.finish().unwrap());
+        let rows = read(&layout, encoder.finish().unwrap().bytes);
         assert_eq!(rows[0][6].as_deref(), Some("\"2023-11-14 22:13:20.123\""));
         assert_eq!(
             rows[0][7].as_deref(),
@@ -221,7 +221,8 @@ fn what_is_no_object_is_refused_and_leaves_no_row() {
             );
         }
         append(&mut encoder, r#"{"id":3}"#);
-        let ids: Vec<_> = read(&layout, encoder.finish().unwrap()).into_iter().map(|row| row[0].clone()).collect();
+        let ids: Vec<_> =
+            read(&layout, encoder.finish().unwrap().bytes).into_iter().map(|row| row[0].clone()).collect();
         assert_eq!(ids, [Some("1".to_owned()), Some("3".to_owned())]);
     }
 }
@@ -333,7 +334,7 @@ fn int96_timestamps_are_written_at_every_depth() {
         let mut encoder = Encoder::new(Arc::new(layout.unwrap()));
         (0..rounds).for_each(|_| records.iter().for_each(|record| append(&mut encoder, record)));
         assert!(encoder.memory() > 0 && encoder.encoded() > 0);
-        let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap())).unwrap();
+        let reader = SerializedFileReader::new(Bytes::from(encoder.finish().unwrap().bytes)).unwrap();
         let metadata = reader.metadata();
         assert_eq!(metadata.num_row_groups() > 1, rounds > 1);
         let leaves = metadata.row_group(0).columns();
@@ -397,7 +398,8 @@ fn a_record_without_declared_fields_is_kept_whole() {
             let row = Row { data, emitted_at_ms: 0, source_changes: None };
             assert_eq!(encoder.append(&row, &mut losses).is_ok(), taken, "{data}");
         }
-        let rows: Vec<_> = read(&layout, encoder.finish().unwrap()).into_iter().map(|row| row[0].clone()).collect();
+        let rows: Vec<_> =
+            read(&layout, encoder.finish().unwrap().bytes).into_iter().map(|row| row[0].clone()).collect();
         let text = |text: &str| Some(format!("{text:?}"));
         assert_eq!(rows, [text(r#"{"a":1.0,"_airbyte_data":null}"#), text("{}")]);
         assert_eq!((losses.drain(), losses.drain_undeclared()), (Vec::new(), None));

@@ -11,6 +11,7 @@ use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPro
 use ::parquet::schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr};
 use arrow_schema::{DataType as Arrow, Field as ArrowField, FieldRef};
 
+use super::field_ids::identified;
 use super::layout::{LayoutOptions, ParquetLayout};
 use crate::config::{ParquetCodec, ParquetTimestamps};
 use crate::schema::{DataType, Field, FloatWidth, IntWidth, METADATA_NAMES};
@@ -23,6 +24,12 @@ pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOpti
         .iter()
         .map(|field| parquet_type(&field.name, &field.data_type, unit, &mut leaves))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let columns = if options.field_ids.is_empty() {
+        columns
+    } else {
+        let described = columns.iter().zip(fields).zip(&options.field_ids);
+        described.map(|((plain, field), id)| identified(plain, &field.data_type, id)).collect::<anyhow::Result<_>>()?
+    };
     let schema = Arc::new(Type::group_type_builder("schema").with_fields(columns).build()?);
     // No two rows have the same, so a dictionary is work for nothing.
     let raw_id = options.metadata.iter().flat_map(|metadata| &metadata.columns);

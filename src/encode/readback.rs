@@ -28,6 +28,7 @@ pub(super) fn options(columns: Vec<Field>, file_format: FileFormat) -> LayoutOpt
         timestamps: TimestampStyle::default(),
         row_group_bytes: 64 << 20,
         key_value_metadata: Vec::new(),
+        field_ids: Vec::new(),
     }
 }
 
@@ -41,7 +42,7 @@ pub(super) fn round_trip(options: LayoutOptions, records: &[String]) -> (Vec<Vec
         encoder.append(&Row { data, emitted_at_ms: 0, source_changes: None }, &mut losses).unwrap();
     }
     let mut object = encoder.take_output();
-    object.extend(encoder.finish().unwrap());
+    object.extend(encoder.finish().unwrap().bytes);
     (read(&layout, object), losses)
 }
 

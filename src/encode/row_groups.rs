@@ -11,12 +11,13 @@ use anyhow::Context as _;
 use arrow_array::ArrayRef;
 use arrow_schema::{FieldRef, Schema};
 
-use super::as_u64;
 use super::column::Column;
 use super::int96::Int96Writer;
 use super::layout::{Layout, ParquetLayout};
 use super::plan::Node;
+use super::statistics::Statistics;
 use super::walk::Walk;
+use super::{Encoded, as_u64};
 
 /// Rows of a slice.
 const SLICE_ROWS: usize = 8192;
@@ -296,10 +297,12 @@ impl RowGroups {
         self.file.as_ref().map_or(0, |file| file.inner().len())
     }
 
-    pub(super) fn finish(mut self) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn finish(mut self) -> anyhow::Result<Encoded> {
         self.encode_rest()?;
         self.open_file()?;
-        let file = self.file.take().context("the file is open")?;
-        file.into_inner().context("writing the footer")
+        let mut file = self.file.take().context("the file is open")?;
+        let footer = file.finish().context("writing the footer")?;
+        let wanted = !self.layout.options().field_ids.is_empty();
+        Ok(Encoded { bytes: std::mem::take(file.inner_mut()), statistics: wanted.then(|| Statistics::of(&footer)) })
     }
 }

@@ -20,9 +20,14 @@ impl Area {
         let name = format!("{PREFIX}{}-{token}", generation.unwrap_or(0));
         let folder = match kind {
             Kind::Governed => format!("{}/{name}", table.folder),
-            Kind::External => format!("{}{BESIDE}{name}", first_folder(&table.folder)),
+            Kind::External | Kind::Iceberg => format!("{}{BESIDE}{name}", first_folder(&table.folder)),
         };
         Self { location: Location { bucket: table.bucket.clone(), folder } }
+    }
+
+    /// Of an Iceberg table: its data folder itself, since only a snapshot makes an object visible.
+    pub(crate) fn within(data: Location) -> Self {
+        Self { location: data }
     }
 
     pub(crate) fn location(&self) -> &Location {
@@ -66,7 +71,7 @@ pub(super) fn generation(folder: &str) -> Option<i64> {
 pub(super) fn is_area_of(kind: Kind, table: &str, folder: &str) -> bool {
     let between = match kind {
         Kind::Governed => "/",
-        Kind::External => BESIDE,
+        Kind::External | Kind::Iceberg => BESIDE,
     };
     folder.strip_prefix(table).and_then(|rest| rest.strip_prefix(between)).is_some_and(is_area)
 }
@@ -75,7 +80,7 @@ pub(super) fn is_area_of(kind: Kind, table: &str, folder: &str) -> bool {
 pub(super) fn search_prefix(kind: Kind, table: &str) -> String {
     match kind {
         Kind::Governed => format!("{table}/{PREFIX}"),
-        Kind::External => format!("{}{BESIDE}{PREFIX}", first_folder(table)),
+        Kind::External | Kind::Iceberg => format!("{}{BESIDE}{PREFIX}", first_folder(table)),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn new_table(plan: &Plan, location: &Location) -> anyhow::Result<Tabl
         )
         .table_type(match plan.kind {
             Kind::Governed => "GOVERNED",
-            Kind::External => "EXTERNAL_TABLE",
+            Kind::External | Kind::Iceberg => "EXTERNAL_TABLE",
         })
         .set_parameters(Some(parameters))
         // Athena wants the list, also when it is empty.
@@ -318,11 +318,14 @@ pub(super) fn is_governed(table: &Table) -> bool {
     table.table_type().is_some_and(|kind| kind.eq_ignore_ascii_case("GOVERNED"))
 }
 
+/// An Iceberg table, in words.
+pub(super) const ICEBERG: &str = "an Iceberg table";
+
 /// What a table is, where it is neither plain nor governed.
 pub(super) fn foreign_kind(table: &Table) -> Option<&'static str> {
     let parameter = |key| glue::parameter(table, key).unwrap_or_default().to_lowercase();
     if parameter("table_type") == "iceberg" {
-        Some("an Iceberg table")
+        Some(ICEBERG)
     } else if parameter("table_type") == "delta" || parameter("spark.sql.sources.provider") == "delta" {
         Some("a Delta Lake table")
     } else if parameter("spark.sql.sources.provider") == "hudi" || parameter("hudi.metadata-listing-enabled") == "true"

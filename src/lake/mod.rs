@@ -9,6 +9,7 @@ mod external;
 mod generation;
 mod glue;
 mod governed;
+mod iceberg;
 mod mark;
 mod partitions;
 mod prepare;
@@ -30,13 +31,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::aws::Aws;
+use crate::budget::{Budget, Reservation};
 use crate::claim::{Claim, CompleteStream, Receipt, StreamIndex};
+use crate::encode::Statistics;
 use crate::failure::{AtStream, Failure};
 use crate::stage::{Published, Sealed};
 use publish::Publishing;
 
 pub use prepare::{Identity, Target};
-pub use probe::{has_database, probe_tag, probe_transaction};
+pub use probe::{has_database, probe_iceberg, probe_tag, probe_transaction};
 pub use sweep::Sweep;
 
 use table::{Kind, Location, Mode, Plan};
@@ -51,10 +54,27 @@ const CONCURRENT_TABLES: usize = 16;
 pub struct Committed(());
 
 /// An object that S3 has published, on its way into a table.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Staged {
     object: Published,
     partition: Vec<String>,
+    facts: Option<Facts>,
+}
+
+/// What an object's encoder knows of its values, held until the table's metadata says it.
+#[derive(Debug)]
+pub struct Facts {
+    statistics: Statistics,
+    _reservation: Reservation,
+}
+
+impl Facts {
+    /// Counts them in `budget` for as long as they are held.
+    #[must_use]
+    pub fn new(statistics: Statistics, budget: &Budget) -> Self {
+        let reservation = budget.reserve(statistics.memory());
+        Self { statistics, _reservation: reservation }
+    }
 }
 
 /// A sealed object with the records it carries.
@@ -66,6 +86,8 @@ pub struct Batch {
     pub partition: Vec<String>,
     /// The object.
     pub object: Sealed,
+    /// Facts about its values, where the table's metadata carries them.
+    pub facts: Option<Facts>,
     /// Its records.
     pub claim: Claim,
 }
@@ -157,6 +179,8 @@ struct LakeTable {
     area_claims: Vec<Claim>,
     /// Objects on their way to being published.
     publishing: usize,
+    /// Of an Iceberg table, what it is beside the plan.
+    iceberg: Option<Box<iceberg::Table>>,
 }
 
 /// One table's part of a commit.
@@ -179,6 +203,10 @@ impl Work<'_> {
         self.table.plan.kind == Kind::Governed
     }
 
+    fn is_external(&self) -> bool {
+        self.table.plan.kind == Kind::External
+    }
+
     fn appends(&self) -> bool {
         matches!(self.table.plan.mode, Mode::Append)
     }
@@ -192,6 +220,7 @@ impl Work<'_> {
 #[derive(Debug)]
 pub struct Lake {
     aws: Aws,
+    files: Box<iceberg::Files>,
     tables: Vec<LakeTable>,
     publishing: Publishing,
     /// Replaced locations that may be deleted once the states are out.
@@ -222,11 +251,13 @@ impl Lake {
                 work.iter_mut().for_each(|work| work.fail(follows()));
             }
             let deadline = watch.registered_by();
+            take_iceberg(&self.files, &mut work, deadline).await;
             if work.iter().any(|w| w.switch) {
                 watch.published.store(true, Ordering::Release);
             }
             register_governed(&self.aws, &mut work, watch, deadline).await;
             switch_external(&self.aws, &mut work, watch, deadline).await;
+            commit_iceberg(&self.files, &mut work, watch, deadline).await;
             for work in &mut work {
                 settle(work, &mut outcome);
                 self.leftovers.append(&mut work.leftovers);
@@ -312,7 +343,7 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
 /// Columns and partitions of plain tables come before the objects that need them.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
     let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.publishing > 0;
-    let appending = work.iter_mut().filter(|w| !w.is_governed() && w.appends()).filter(concerned);
+    let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
     stream::iter(appending.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
             let partitions: HashSet<Vec<String>> =
@@ -361,12 +392,12 @@ fn follows() -> anyhow::Error {
 
 async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
     if watch.indivisible && work.iter().any(|w| w.error.is_some()) {
-        for work in work.iter_mut().filter(|w| w.switch && !w.is_governed()) {
+        for work in work.iter_mut().filter(|w| w.switch && w.is_external()) {
             work.fail(follows());
         }
         return;
     }
-    let switching = work.iter_mut().filter(|w| !w.is_governed() && w.switch && w.error.is_none());
+    let switching = work.iter_mut().filter(|w| w.is_external() && w.switch && w.error.is_none());
     stream::iter(switching.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
             match Box::pin(switch::switch(aws, work.table, watch, deadline)).await {
@@ -377,12 +408,52 @@ async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadli
         .await;
 }
 
+/// Writes the manifests of what is published: from here on an Iceberg table's objects are known by those.
+async fn take_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], deadline: Instant) {
+    let taking = work.iter_mut().filter(|w| w.error.is_none());
+    stream::iter(taking.collect::<Vec<_>>())
+        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
+            let LakeTable { iceberg, area_objects, .. } = &mut *work.table;
+            let Some(iceberg) = iceberg else { return };
+            let mut staged = std::mem::take(&mut work.staged);
+            staged.append(area_objects);
+            if let Err(error) = Box::pin(iceberg.take(files, &staged, deadline)).await {
+                work.fail(error);
+            }
+        })
+        .await;
+}
+
+/// Iceberg tables commit each for itself, several at one time.
+async fn commit_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
+    if watch.indivisible && work.iter().any(|w| w.error.is_some()) {
+        for work in work.iter_mut().filter(|w| w.table.iceberg.is_some()) {
+            work.fail(follows());
+        }
+        return;
+    }
+    let committing = work.iter_mut().filter(|w| w.error.is_none() && (w.switch || w.appends()));
+    stream::iter(committing.collect::<Vec<_>>())
+        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
+            let LakeTable { plan, iceberg, .. } = &mut *work.table;
+            let Some(iceberg) = iceberg else { return };
+            // Nothing of it may be published yet.
+            if !work.switch && iceberg.is_idle() {
+                return;
+            }
+            if let Err(error) = Box::pin(iceberg.commit(files, plan, watch, deadline)).await {
+                work.fail(error);
+            }
+        })
+        .await;
+}
+
 /// Receipts for what is committed: nothing else may be told to the platform.
 fn settle(work: &mut Work<'_>, outcome: &mut Outcome) {
     let committed = Committed(());
     if work.appends() {
         // A plain table shows what is published in its place, whatever happened to the table's other objects.
-        if work.error.is_none() || !(work.is_governed() || work.astray) {
+        if work.error.is_none() || (work.is_external() && !work.astray) {
             outcome.receipts.extend(work.claims.drain(..).map(|claim| claim.settle(&committed)));
         }
     } else if work.switch && work.error.is_none() {

@@ -15,13 +15,15 @@ use super::glue::{Catalog, TableName};
 use super::mark::Mark;
 use super::publish::Publishing;
 use super::table::{self, Kind, Location, Mode, Plan};
-use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, sweep, switch, transaction};
+use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, iceberg, sweep, switch, transaction};
 use crate::aws::{Aws, Doubt, Operation, Patience};
-use crate::config::{Config, DefaultTag};
-use crate::encode::{Layout, LayoutOptions, MetadataColumns};
+use crate::budget::Budget;
+use crate::config::{Config, DefaultTag, ParquetTimestamps, TableFormat};
+use crate::encode::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
 use crate::failure::{AtStream, Failure};
 use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::PartitionBy;
+use crate::stage::Stage;
 
 /// Who writes: told to every table and object.
 #[derive(Clone, Debug)]
@@ -53,6 +55,9 @@ pub struct Target {
     pub warnings: Vec<String>,
 }
 
+/// The plan of one table, the locations that a switch finished here has set free, and what Iceberg adds.
+type Planned = (Plan, Vec<Location>, Option<Box<iceberg::Table>>);
+
 impl Lake {
     /// Reads and decides everything that has to be known before the first record.
     ///
@@ -63,6 +68,8 @@ impl Lake {
         config: &Config,
         streams: &[ConfiguredStream],
         identity: &Identity,
+        stage: &Stage,
+        budget: &Budget,
     ) -> anyhow::Result<(Self, Vec<Target>)> {
         let patience = Patience::standard();
         let catalog = Catalog::new(aws, &patience);
@@ -74,24 +81,31 @@ impl Lake {
                 tag_database(aws, database, tag).await?;
             }
         }
+        let files = iceberg::Files::new(aws.clone(), stage.clone(), budget.clone(), &identity.token);
         let planning: Vec<_> = streams
             .iter()
             .zip(names)
-            .map(|(stream, name)| async move {
-                plan(aws, config, stream, name, identity)
-                    .await
-                    .map_err(|error| AtStream::wrap(stream.stream.clone(), error))
+            .map(|(stream, name)| {
+                let files = &files;
+                async move {
+                    let planned = match config.table_format {
+                        TableFormat::Iceberg => plan_iceberg(files, config, stream, name).await,
+                        _ => plan(aws, config, stream, name, identity)
+                            .await
+                            .map(|(plan, replaced)| (plan, replaced, None)),
+                    };
+                    planned.map_err(|error| AtStream::wrap(stream.stream.clone(), error))
+                }
             })
             .collect();
-        let plans: Vec<anyhow::Result<(Plan, Vec<Location>)>> =
-            stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
+        let plans: Vec<anyhow::Result<Planned>> = stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
         let mut tables = Vec::with_capacity(plans.len());
         let mut targets = Vec::with_capacity(plans.len());
         let mut leftovers = Vec::new();
         for (plan, stream) in plans.into_iter().zip(streams) {
-            let (plan, mut replaced) = plan?;
+            let (plan, mut replaced, iceberg) = plan?;
             leftovers.append(&mut replaced);
-            targets.push(target(config, stream, &plan, identity)?);
+            targets.push(target(config, stream, &plan, iceberg.as_deref(), identity)?);
             tables.push(LakeTable {
                 ready: plan.exists && plan.added.is_empty(),
                 read_at: Instant::now(),
@@ -100,9 +114,11 @@ impl Lake {
                 area_objects: Vec::new(),
                 area_claims: Vec::new(),
                 publishing: 0,
+                iceberg,
             });
         }
-        let lake = Self { aws: aws.clone(), publishing: Publishing::new(tables.len()), tables, leftovers };
+        let publishing = Publishing::new(tables.len());
+        let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, tables, leftovers };
         Ok((lake, targets))
     }
 }
@@ -160,7 +176,25 @@ async fn shown(aws: &Aws, stream: &ConfiguredStream, name: &TableName, table: &T
     Ok(Shown::of(table, &objects))
 }
 
-fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Identity) -> anyhow::Result<Target> {
+async fn plan_iceberg(
+    files: &iceberg::Files,
+    config: &Config,
+    stream: &ConfiguredStream,
+    name: TableName,
+) -> anyhow::Result<Planned> {
+    let patience = Patience::standard();
+    let existing = Catalog::new(files.aws(), &patience).table(&name).await?;
+    let (plan, table) = Box::pin(iceberg::plan(files, config, stream, name, existing.as_ref())).await?;
+    Ok((plan, Vec::new(), Some(Box::new(table))))
+}
+
+fn target(
+    config: &Config,
+    stream: &ConfiguredStream,
+    plan: &Plan,
+    iceberg: Option<&iceberg::Table>,
+    identity: &Identity,
+) -> anyhow::Result<Target> {
     let mut key_value_metadata = vec![("destination-aws-datalake.version".to_owned(), identity.version.to_owned())];
     if let Some(sync_id) = stream.sync_id {
         key_value_metadata.push(("airbyte.sync_id".to_owned(), sync_id.to_string()));
@@ -175,12 +209,16 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
         columns: plan.columns.iter().chain(&plan.key_columns).cloned().collect(),
         file_format: plan.file_format,
         metadata,
-        timestamps: plan.timestamps,
+        timestamps: match iceberg {
+            Some(_) => TimestampStyle { parquet: ParquetTimestamps::Micros, ..TimestampStyle::default() },
+            None => plan.timestamps,
+        },
         row_group_bytes: config.row_group_bytes,
         key_value_metadata,
+        field_ids: iceberg.map(|table| table.ids.clone()).unwrap_or_default(),
     })?;
     let (location, replaces) = match &plan.mode {
-        Mode::Append => (&plan.location, false),
+        Mode::Append => (iceberg.map_or(&plan.location, |table| &table.data), false),
         Mode::Replace { area, .. } => (area.location(), true),
     };
     // The root of a bucket is a location too.
@@ -198,6 +236,7 @@ fn target(config: &Config, stream: &ConfiguredStream, plan: &Plan, identity: &Id
             match plan.kind {
                 Kind::Governed => "governed table",
                 Kind::External => "plain table",
+                Kind::Iceberg => "Iceberg table",
             },
             if replaces { "replaced" } else { "appended to" },
             plan.location.uri()

@@ -1,8 +1,10 @@
 //! `check`'s questions to the catalog: is there a database, is there a tag, does a transaction with a governed table in
 //! it work here?
 
+use aws_sdk_glue::types::TableInput;
+
 use super::definition;
-use super::glue::{Catalog, TableName};
+use super::glue::{Catalog, History, TableName};
 use super::table::{Kind, Location, Mode, Plan};
 use super::transaction::{self, Transaction};
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience, Trouble};
@@ -102,4 +104,21 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
         ));
     }
     Ok(())
+}
+
+/// Asks for a table that is not there, and to change it: both are answered with `EntityNotFoundException` where they are
+/// allowed, and nothing is made. That tables may be created is seen by the first sync.
+///
+/// # Errors
+/// What is missing.
+pub async fn probe_iceberg(aws: &Aws, database: &str, token: &str) -> anyhow::Result<()> {
+    let name = TableName { database: database.to_owned(), table: format!("airbyte_check_{token}") };
+    let patience = Patience::brief();
+    let catalog = Catalog::new(aws, &patience);
+    catalog.table(&name).await?;
+    let input = TableInput::builder().name(&name.table).build().map_err(|error| Failure::system(error.to_string()))?;
+    match catalog.update_table(&name, Some("0".to_owned()), input, History::Skip).await {
+        Err(error) if error.trouble != Trouble::Missing => Err(error.into()),
+        _ => Ok(()),
+    }
 }

@@ -80,7 +80,7 @@ impl Publishing {
     }
 
     fn spawn(&mut self, batch: Batch) {
-        let Batch { stream, partition, object, claim } = batch;
+        let Batch { stream, partition, object, facts, claim } = batch;
         let (all, own) = (Arc::clone(&self.permits), Arc::clone(&self.permits_of_streams[stream.0]));
         let mut abandoned = self.abandoned.subscribe();
         self.tasks.spawn(async move {
@@ -88,7 +88,7 @@ impl Publishing {
             let (_own, _all) = (own.acquire().await, all.acquire().await);
             let given_up = async { drop(abandoned.wait_for(|abandoned| *abandoned).await) };
             let result = object.publish(&Patience::standard(), given_up).await;
-            Publication { stream, result: result.map(|object| Staged { object, partition }), claim }
+            Publication { stream, result: result.map(|object| Staged { object, partition, facts }), claim }
         });
     }
 

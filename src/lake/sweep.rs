@@ -70,7 +70,7 @@ impl Sweep {
                 warnings.push(format!("unfinished uploads of dead syncs are not cleaned up: {error}"));
             }
         }
-        for table in self.tables.iter().filter(|table| table.replaces && table.exists) {
+        for table in self.tables.iter().filter(|table| table.replaces && table.exists && table.kind != Kind::Iceberg) {
             match self.delete_dead_areas(table).await {
                 Ok(mut kept) => warnings.append(&mut kept),
                 Err(error) => warnings.push(format!(
@@ -180,7 +180,7 @@ impl Sweep {
     async fn areas_of(&self, table: &Swept) -> anyhow::Result<Vec<String>> {
         let first = match table.kind {
             Kind::Governed => table.location.folder.as_str(),
-            Kind::External => area::first_folder(&table.location.folder),
+            Kind::External | Kind::Iceberg => area::first_folder(&table.location.folder),
         };
         let prefix = area::search_prefix(table.kind, &table.location.folder);
         let mut found = Vec::new();

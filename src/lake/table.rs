@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     Governed,
     /// The location itself.
     External,
+    /// The snapshots in a metadata file.
+    Iceberg,
 }
 
 /// A folder in S3.
@@ -234,7 +236,7 @@ pub(crate) fn plan(
 }
 
 /// The stream's columns, with the names that `named` has given them; and whether one column holds whole records.
-fn columns(
+pub(super) fn columns(
     stream: &ConfiguredStream,
     options: &SchemaOptions,
     named: Option<&Table>,
@@ -348,7 +350,8 @@ fn kind(
     let wanted = match config.table_format {
         TableFormat::Governed => Kind::Governed,
         TableFormat::External => Kind::External,
-        TableFormat::Iceberg => return Err(Failure::config("table_format ICEBERG is not available in this version")),
+        // Planned by its own rules.
+        TableFormat::Iceberg => Kind::Iceberg,
     };
     let Some(table) = existing else { return Ok(wanted) };
     let foreign = definition::foreign_kind(table);
@@ -463,7 +466,7 @@ fn location_of(name: &TableName, table: &Table) -> anyhow::Result<Location> {
         .ok_or_else(|| Failure::config(format!("{name} exists without a location in S3: drop the table")))
 }
 
-fn new_location(config: &Config, stream: &ConfiguredStream, name: &TableName) -> Location {
+pub(super) fn new_location(config: &Config, stream: &ConfiguredStream, name: &TableName) -> Location {
     let original = stream.destination_object_name.as_deref().unwrap_or(&stream.stream.name);
     let safe = original.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
         && !original.is_empty()
@@ -476,26 +479,19 @@ fn new_location(config: &Config, stream: &ConfiguredStream, name: &TableName) ->
     Location { bucket: config.bucket.clone(), folder }
 }
 
-/// Appends, or replaces; decided by generation, never by attempt.
-fn mode(
+/// What becomes of the rows that are there; decided by generation, never by attempt: a table that shows the generation
+/// already is appended to.
+pub(super) fn truncates(
     stream: &ConfiguredStream,
     name: &TableName,
-    existing: Option<&Table>,
     shown: Shown,
-    kind: Kind,
-    location: &Location,
-    token: &str,
-) -> anyhow::Result<Mode> {
-    let generation = match stream.truncation() {
-        Truncation::None => return Ok(Mode::Append),
-        Truncation::Unnumbered => None,
-        Truncation::Generation(generation) => Some(generation),
-    };
-    if let (Some(ours), Some(theirs)) = (generation, shown.generation) {
+    recorded_sync: Option<i64>,
+) -> anyhow::Result<Truncation> {
+    let truncation = stream.truncation();
+    if let (Truncation::Generation(ours), Some(theirs)) = (truncation, shown.generation) {
         if ours == theirs {
-            return Ok(Mode::Append);
+            return Ok(Truncation::None);
         }
-        let recorded_sync: Option<i64> = existing.and_then(|t| glue::parameter(t, parameter::SYNC)?.parse().ok());
         let older = matches!((recorded_sync, stream.sync_id), (Some(theirs), Some(ours)) if theirs < ours);
         if theirs > ours && shown.recorded && !older {
             return Err(Failure::config(format!(
@@ -505,6 +501,25 @@ fn mode(
             )));
         }
     }
+    Ok(truncation)
+}
+
+/// Appends, or replaces.
+fn mode(
+    stream: &ConfiguredStream,
+    name: &TableName,
+    existing: Option<&Table>,
+    shown: Shown,
+    kind: Kind,
+    location: &Location,
+    token: &str,
+) -> anyhow::Result<Mode> {
+    let recorded_sync = existing.and_then(|t| glue::parameter(t, parameter::SYNC)?.parse().ok());
+    let generation = match truncates(stream, name, shown, recorded_sync)? {
+        Truncation::None => return Ok(Mode::Append),
+        Truncation::Unnumbered => None,
+        Truncation::Generation(generation) => Some(generation),
+    };
     let area = Area::new(kind, location, generation, token);
     Ok(Mode::Replace { generation, area })
 }

@@ -111,7 +111,8 @@ impl Prepared {
 /// What the configuration or the tables that exist do not allow.
 pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     let Setup { aws, config, catalog, identity, emitter, key, budget, lines, stop } = setup;
-    let (lake, targets) = Lake::prepare(&aws, config, &catalog.streams, &identity).await?;
+    let stage = Stage::new(aws.clone(), identity.token.clone(), config.kms_key_id.clone());
+    let (lake, targets) = Lake::prepare(&aws, config, &catalog.streams, &identity, &stage, &budget).await?;
     for (stream, target) in catalog.streams.iter().zip(&targets) {
         emitter.log(Level::Info, format_args!("stream {} goes to {}", stream.stream, target.description));
         for warning in &target.warnings {
@@ -119,7 +120,6 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         }
     }
     let sweeping = Sweeping::begin(lake.sweep(&identity.token), emitter.clone());
-    let stage = Stage::new(aws.clone(), identity.token.clone(), config.kms_key_id.clone());
     let names: Vec<StreamName> = catalog.streams.iter().map(|s| s.stream.clone()).collect();
     let facts = catalog.streams.iter().zip(&targets).map(|(stream, target)| Facts {
         name: stream.stream.clone(),

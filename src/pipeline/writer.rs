@@ -7,9 +7,9 @@ use futures_util::future::{join, join_all};
 
 use crate::budget::{Budget, Reservation};
 use crate::claim::{Claim, StreamIndex};
-use crate::encode::{Encoder, Losses, Row};
+use crate::encode::{Encoded, Encoder, Losses, Row};
 use crate::failure::{Failure, StreamName};
-use crate::lake::{Batch, Target};
+use crate::lake::{Batch, Facts, Target};
 use crate::protocol::Record;
 use crate::schema::partition::Partition;
 use crate::stage::{ObjectName, PART_BYTES, Stage, Upload};
@@ -198,7 +198,8 @@ impl Writer {
         let Open { encoder, claim, upload, reservation, .. } = open;
         // A batch is opened by its first record; without one there is nothing to keep.
         let Some(claim) = claim else { return Ok(()) };
-        let rest = encoder.finish()?;
+        let Encoded { bytes: rest, statistics } = encoder.finish()?;
+        let facts = statistics.map(|statistics| Facts::new(statistics, budget));
         let mut kept = budget.reserve(0);
         kept.resize(rest.len() as u64);
         drop(reservation);
@@ -206,7 +207,7 @@ impl Writer {
         self.sizes.objects += 1;
         self.sizes.bytes += object.size();
         self.sizes.by_reason[reason as usize] += 1;
-        self.sealed.push(Batch { stream: self.index, partition, object, claim });
+        self.sealed.push(Batch { stream: self.index, partition, object, facts, claim });
         Ok(())
     }
 

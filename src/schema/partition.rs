@@ -25,15 +25,22 @@ pub enum DatePart {
     Month,
     /// The day of the month, not padded.
     Day,
+    /// The year as a span of time: `2024`. This and the next two are Iceberg's transforms; NULL stays NULL, as an
+    /// empty text.
+    EachYear,
+    /// The month of its year: `2024-01`.
+    EachMonth,
+    /// The day of its month: `2024-01-05`.
+    EachDay,
 }
 
 impl DatePart {
     fn ending(self) -> &'static str {
         match self {
             Self::Date => "date",
-            Self::Year => "year",
-            Self::Month => "month",
-            Self::Day => "day",
+            Self::Year | Self::EachYear => "year",
+            Self::Month | Self::EachMonth => "month",
+            Self::Day | Self::EachDay => "day",
         }
     }
 
@@ -47,6 +54,9 @@ impl DatePart {
             Self::Year => year.to_string(),
             Self::Month => month.to_string(),
             Self::Day => day.to_string(),
+            Self::EachYear => format!("{year:04}"),
+            Self::EachMonth => format!("{year:04}-{month:02}"),
+            Self::EachDay => format!("{year:04}-{month:02}-{day:02}"),
         }
     }
 }
@@ -202,6 +212,7 @@ impl PartitionBy {
                 fits(value)
             });
             partition.values.push(value.unwrap_or_else(|| match key.part {
+                Some(DatePart::EachYear | DatePart::EachMonth | DatePart::EachDay) => String::new(),
                 Some(DatePart::Date) if self.zeros => "1970-01-01".to_owned(),
                 Some(_) if self.zeros => "0".to_owned(),
                 _ => NULL_PARTITION.to_owned(),
@@ -425,6 +436,15 @@ mod tests {
         for data in ["{}", r#"{"Updated.At":null}"#, r#"{"Updated.At":"soon"}"#, r#"{"Updated.At":17}"#, "[]", ""] {
             assert_eq!(values(&by(DataType::Date), data), ["1970-01-01", "0", "0", "0"], "{data}");
         }
+    }
+
+    #[test]
+    fn transforms_are_of_the_whole_date_and_keep_null() {
+        let cursor = Field::plain("c", DataType::Date);
+        let parts = [DatePart::EachYear, DatePart::EachMonth, DatePart::EachDay];
+        let by = PartitionBy::cursor(&parts, &cursor, []).unwrap();
+        assert_eq!(by.partition(r#"{"c":"2024-01-05"}"#).values, ["2024", "2024-01", "2024-01-05"]);
+        assert_eq!(by.partition(r#"{"c":null}"#).values, ["", "", ""]);
     }
 
     #[test]

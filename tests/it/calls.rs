@@ -49,15 +49,18 @@ fn each_scenario_makes_the_listed_calls() {
         ("refresh that deletes", &none, vec![(refresh(1), &all), (refresh(2), &all)], (refresh(3), &all)),
     ];
     let mut found = String::new();
-    for governed in [false, true] {
+    for kind in ["plain", "governed", "iceberg"] {
         for (name, config, before, counted) in &scenarios {
-            let kind = if governed { "governed" } else { "plain" };
-            if *name == "refresh that deletes" && governed {
+            if *name == "refresh that deletes" && kind != "plain" {
                 continue;
             }
             let lab = Lab::new();
             let mut config = lab.config((*config).clone());
-            config["lakeformation_governed_tables"] = json!(governed);
+            config["lakeformation_governed_tables"] = json!(kind == "governed");
+            if kind == "iceberg" {
+                config["table_format"] = json!("ICEBERG");
+                config.as_object_mut().unwrap().remove("format");
+            }
             for (catalog, input) in before {
                 lab.sync(&config, catalog, input);
             }

@@ -235,7 +235,7 @@ fn wrong_input_is_one_clear_error() {
             one.clone(),
             String::new(),
             "config_error",
-            "ICEBERG",
+            "Iceberg tables hold Parquet",
         ),
         ("empty catalog", good.clone(), json!({ "streams": [] }), String::new(), "config_error", "stream"),
         ("dedup", good.clone(), catalog(&["a"], "append_dedup"), String::new(), "config_error", "append_dedup"),

@@ -106,6 +106,48 @@ impl Lab {
         config
     }
 
+    /// A configuration of Iceberg tables, with changes.
+    pub(crate) fn iceberg(&self, changes: Value) -> Value {
+        let mut config = self.config(json!({ "table_format": "ICEBERG", "format": null }));
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config
+    }
+
+    /// What PyIceberg says of an Iceberg table.
+    pub(crate) fn described(&self, table: &str) -> Value {
+        serde_json::from_str(&self.pyiceberg("describe", table, &[])).unwrap()
+    }
+
+    /// Changes an Iceberg table with PyIceberg.
+    pub(crate) fn act(&self, table: &str, action: &str) {
+        self.pyiceberg("act", table, &[action]);
+    }
+
+    /// Rows of a query over an Iceberg table, called `t` in it, read by DuckDB's Iceberg extension.
+    #[track_caller]
+    pub(crate) fn duckdb_iceberg(&self, table: &str, sql: &str) -> Vec<Value> {
+        let entry = self.table(table);
+        let metadata = entry["Parameters"]["metadata_location"].as_str().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/duckdb_iceberg.py");
+        let out = Command::new(duckdb_interpreter())
+            .arg(script)
+            .args([self.sandbox().endpoint(), metadata, sql])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let out = String::from_utf8(out.stdout).unwrap();
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn pyiceberg(&self, command: &str, table: &str, rest: &[&str]) -> String {
+        let mut arguments = vec![command, self.sandbox().endpoint(), "demo", table];
+        arguments.extend(rest);
+        let arguments: Vec<&std::ffi::OsStr> = arguments.iter().map(std::ffi::OsStr::new).collect();
+        python("tables.py", &arguments)
+    }
+
     /// Starts `write`.
     pub(crate) fn spawn(&self, config: &Value, catalog: &Value) -> Running {
         self.spawn_with(config, catalog, &[])
@@ -162,7 +204,8 @@ impl Lab {
     pub(crate) fn rows(&self, sql: &str) -> Vec<Value> {
         self.sandbox().write_views().unwrap();
         let views = self.folder.path().join("lake/views.sql");
-        let out = python("readback.py", &["rows".as_ref(), views.as_os_str(), sql.as_ref()]);
+        let out =
+            python_at(self.sandbox().endpoint(), "readback.py", &["rows".as_ref(), views.as_os_str(), sql.as_ref()]);
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -467,15 +510,26 @@ pub(crate) fn complete(stream: &str) -> String {
 /// Runs a script of `tests/python` and returns what it printed.
 #[track_caller]
 pub(crate) fn python(script: &str, arguments: &[&std::ffi::OsStr]) -> String {
+    python_at("", script, arguments)
+}
+
+/// The same for scripts that read tables through a sandbox.
+#[track_caller]
+pub(crate) fn python_at(endpoint: &str, script: &str, arguments: &[&std::ffi::OsStr]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
     let mut all = vec![path.as_os_str()];
     all.extend(arguments);
-    run_python(&all)
+    run_python_at(endpoint, &all)
 }
 
 #[track_caller]
 pub(crate) fn run_python<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> String {
-    let out = Command::new(interpreter()).args(arguments).output().unwrap();
+    run_python_at("", arguments)
+}
+
+#[track_caller]
+fn run_python_at<S: AsRef<std::ffi::OsStr>>(endpoint: &str, arguments: &[S]) -> String {
+    let out = Command::new(interpreter()).args(arguments).env("SANDBOX_ENDPOINT", endpoint).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
@@ -484,33 +538,44 @@ pub(crate) fn run_python<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> String {
 pub(crate) fn interpreter() -> &'static Path {
     static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
     INTERPRETER.get_or_init(|| {
-        let own = PathBuf::from(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
-        let has_readers = |python: &Path| {
-            let probe = Command::new(python).args(["-c", "import boto3, duckdb, pyarrow"]).output();
-            probe.is_ok_and(|out| out.status.success())
-        };
-        if has_readers(&own) {
-            return own;
-        }
-        let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers");
-        let made = environment.join("bin/python");
-        if !has_readers(&made) {
-            let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requirements.txt");
-            let run = |program: &Path, arguments: &[&std::ffi::OsStr]| {
-                let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().unwrap();
-                assert!(
-                    status.success(),
-                    "tests need Python 3 with venv and pip, to install {}",
-                    requirements.display()
-                );
-            };
-            run(&own, &["-m".as_ref(), "venv".as_ref(), environment.as_os_str()]);
-            let install =
-                ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
-            let mut install = install.to_vec();
-            install.push(requirements.as_os_str());
-            run(&made, &install);
-        }
-        made
+        with_modules("PYTHON", "readers", "requirements.txt", "import boto3, duckdb, pyarrow, pyiceberg")
     })
+}
+
+/// A Python with the version of DuckDB that has its Iceberg extension as a package.
+pub(crate) fn duckdb_interpreter() -> &'static Path {
+    static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
+    INTERPRETER.get_or_init(|| {
+        let modules = "import duckdb, duckdb_extension_iceberg";
+        with_modules("PYTHON_DUCKDB_ICEBERG", "duckdb-iceberg", "requirements-duckdb-iceberg.txt", modules)
+    })
+}
+
+/// The interpreter that `variable` names, if it has the modules, else one in an environment made from `requirements`.
+fn with_modules(variable: &str, name: &str, requirements: &str, imports: &str) -> PathBuf {
+    let base = PathBuf::from(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    let own = std::env::var_os(variable).map_or_else(|| base.clone(), PathBuf::from);
+    let has_modules = |python: &Path| {
+        let probe = Command::new(python).args(["-c", imports]).output();
+        probe.is_ok_and(|out| out.status.success())
+    };
+    if has_modules(&own) {
+        return own;
+    }
+    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let made = environment.join("bin/python");
+    if !has_modules(&made) {
+        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(requirements);
+        let run = |program: &Path, arguments: &[&std::ffi::OsStr]| {
+            let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().unwrap();
+            assert!(status.success(), "tests need Python 3 with venv and pip, to install {}", requirements.display());
+        };
+        run(&base, &["-m".as_ref(), "venv".as_ref(), environment.as_os_str()]);
+        let install =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
+        let mut install = install.to_vec();
+        install.push(requirements.as_os_str());
+        run(&made, &install);
+    }
+    made
 }

@@ -6,6 +6,7 @@ mod calls;
 mod commands;
 mod faults;
 mod governed;
+mod iceberg;
 mod lab;
 mod limits;
 mod migration;

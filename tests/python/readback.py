@@ -1,6 +1,7 @@
 """Reads back what the connector wrote, with readers that know nothing of it.
 
-    readback.py rows VIEWS SQL              rows of a query over the views, one JSON object a line
+    readback.py rows VIEWS SQL              rows of a query over the views, one JSON object a line; Iceberg tables are
+                                            read by PyIceberg from SANDBOX_ENDPOINT
     readback.py compare VIEWS DATABASE MESSAGES CATALOG
                                             every row of every stream against the messages
     readback.py parquet FILE                schema, codecs and statistics by PyArrow
@@ -14,6 +15,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 
 
@@ -33,7 +35,14 @@ def query(views, sql):
     import duckdb
 
     connection = duckdb.connect()
-    connection.execute(open(views, encoding="utf-8").read())
+    statements = open(views, encoding="utf-8").read()
+    connection.execute(statements)
+    for database, table in re.findall(r'^-- "(.+)"\."(.+)" is an Iceberg table', statements, re.MULTILINE):
+        import tables
+
+        rows = tables.arrow(tables.load(os.environ["SANDBOX_ENDPOINT"]).load_table((database, table)))
+        connection.register(f"{database} {table}", rows)
+        connection.execute(f'CREATE TABLE "{database}"."{table}" AS SELECT * FROM "{database} {table}"')
     result = connection.execute(sql)
     names = [column[0] for column in result.description]
     return [dict(zip(names, row)) for row in result.fetchall()]

@@ -1,0 +1,87 @@
+//! The Glue entry of an Iceberg table. The truth is in the metadata file; the columns are for whoever only looks into
+//! the catalog, such as Lake Formation's permissions.
+
+use std::collections::{HashMap, HashSet};
+
+use aws_sdk_glue::types::{Column, StorageDescriptor, Table, TableInput};
+use iceberg::spec::{NestedField, TableMetadata};
+
+use super::schema;
+use crate::failure::Failure;
+use crate::lake::glue;
+use crate::lake::table::{Plan, parameter};
+
+/// Glue's limit of a comment, in characters.
+const LONGEST_COMMENT: usize = 255;
+
+/// The entry that shows `metadata`. What others have put on the table stays.
+pub(super) fn table_input(
+    plan: &Plan,
+    table: Option<&Table>,
+    metadata: &TableMetadata,
+    location: &str,
+) -> anyhow::Result<TableInput> {
+    let mut input = match table {
+        Some(table) => glue::input_of(table),
+        None => TableInput::builder()
+            .name(&plan.name.table)
+            .description(
+                format!("stream {}, written by destination-aws-datalake", plan.stream)
+                    .chars()
+                    .take(2048)
+                    .collect::<String>(),
+            )
+            .table_type("EXTERNAL_TABLE")
+            .parameters(parameter::STREAM, plan.stream.to_string())
+            .set_partition_keys(Some(Vec::new()))
+            .build()
+            .map_err(|error| Failure::system(error.to_string()))?,
+    };
+    let parameters: &mut HashMap<String, String> = input.parameters.get_or_insert_default();
+    if let Some(previous) = parameters.get("metadata_location").cloned() {
+        parameters.insert("previous_metadata_location".to_owned(), previous);
+    }
+    parameters.insert("table_type".to_owned(), "ICEBERG".to_owned());
+    parameters.insert("metadata_location".to_owned(), location.to_owned());
+    let storage = input.storage_descriptor.get_or_insert_with(|| StorageDescriptor::builder().build());
+    let before = storage.columns.take().unwrap_or_default();
+    storage.columns = Some(columns(metadata, &before)?);
+    storage.location = Some(metadata.location().to_owned());
+    Ok(input)
+}
+
+/// The current columns, then those that only older schemas have; each name once, whatever became of it.
+fn columns(metadata: &TableMetadata, before: &[Column]) -> anyhow::Result<Vec<Column>> {
+    let current = metadata.current_schema();
+    let mut older: Vec<_> = metadata.schemas_iter().filter(|s| s.schema_id() != current.schema_id()).collect();
+    older.sort_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
+    let mut seen = HashSet::new();
+    let mut columns = Vec::new();
+    for schema in std::iter::once(&current).chain(&older) {
+        let is_current = schema.schema_id() == current.schema_id();
+        for field in schema.as_struct().fields() {
+            // Glue folds no column names, its readers do.
+            if seen.insert(field.name.to_lowercase()) {
+                columns.push(column(field, is_current, before)?);
+            }
+        }
+    }
+    Ok(columns)
+}
+
+fn column(field: &NestedField, current: bool, before: &[Column]) -> anyhow::Result<Column> {
+    let known = before.iter().find(|column| column.name() == field.name);
+    let comment = field.doc.clone().or_else(|| known.and_then(|column| column.comment.clone()));
+    let comment = comment.map(|text| {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_COMMENT).collect::<String>()
+    });
+    Column::builder()
+        .name(&field.name)
+        .r#type(schema::glue_type(&field.field_type))
+        .set_comment(comment)
+        .parameters("iceberg.field.id", field.id.to_string())
+        .parameters("iceberg.field.optional", (!field.required).to_string())
+        .parameters("iceberg.field.current", current.to_string())
+        .build()
+        .map_err(|error| Failure::system(error.to_string()))
+}

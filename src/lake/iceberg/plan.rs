@@ -1,0 +1,244 @@
+//! What a stream's Iceberg table is to be, decided before its first record.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_sdk_glue::types::Table as GlueTable;
+use iceberg::spec::{FormatVersion, SchemaRef, SortOrder, TableMetadata, TableMetadataBuilder};
+
+use super::commit::{Change, Commit, metadata_location, same_format};
+use super::files::Files;
+use super::manifests::Totals;
+use super::partition::Wanted;
+use super::{Table, new_snapshot_id, next, odd, schema};
+use crate::aws::Patience;
+use crate::config::{Config, FileFormat, ParquetCodec};
+use crate::encode::TimestampStyle;
+use crate::failure::Failure;
+use crate::lake::area::Area;
+use crate::lake::definition::{ICEBERG, foreign_kind, is_governed};
+use crate::lake::generation::Shown;
+use crate::lake::glue::TableName;
+use crate::lake::table::{self, Kind, Location, Mode, Plan, parameter};
+use crate::protocol::{ConfiguredStream, Truncation};
+use crate::schema::{Field, SchemaOptions};
+
+/// The properties of tables we create: what they forget, they also delete.
+const PROPERTIES: [(&str, &str); 2] =
+    [("write.metadata.delete-after-commit.enabled", "true"), ("write.metadata.previous-versions-max", "100")];
+/// The property that names the compression of data files.
+const CODEC: &str = "write.parquet.compression-codec";
+
+/// Decides everything about one stream's table, and commits new columns of a table that exists.
+pub(in crate::lake) async fn plan(
+    files: &Files,
+    config: &Config,
+    stream: &ConfiguredStream,
+    name: TableName,
+    existing: Option<&GlueTable>,
+) -> anyhow::Result<(Plan, Table)> {
+    let metadata_columns = config.metadata_columns.unwrap_or(true);
+    let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
+    if !config.partition_fields.is_empty() {
+        return Err(Failure::config("partition_fields is not available for Iceberg tables: use partitioning"));
+    }
+    let mut warnings = Vec::new();
+    let (fields, whole_record) = table::columns(stream, &options, None, &mut warnings);
+    let metadata = if metadata_columns { crate::schema::metadata_columns() } else { Vec::new() };
+    let mut plan = Plan {
+        stream: stream.stream.clone(),
+        kind: Kind::Iceberg,
+        location: table::new_location(config, stream, &name),
+        columns: fields,
+        whole_record,
+        metadata,
+        added: Vec::new(),
+        partition_by: None,
+        key_columns: Vec::new(),
+        file_format: FileFormat::Parquet(ParquetCodec::Zstd),
+        timestamps: TimestampStyle::default(),
+        exists: existing.is_some(),
+        shown: Shown::default(),
+        sync_id: stream.sync_id,
+        mode: Mode::Append,
+        warnings,
+        name,
+    };
+    let wanted = Wanted::new(config, stream, &plan.columns);
+    plan.partition_by.clone_from(&wanted.by);
+    plan.warnings.extend(wanted.warning.clone());
+    let base = match existing {
+        None => None,
+        Some(table) => {
+            is_iceberg(&plan, table)?;
+            let location = metadata_location(&plan, table)?;
+            let base = files.metadata(&location, &Patience::standard()).await?.value;
+            same_format(&plan, &base)?;
+            Some(base)
+        }
+    };
+    let property = |key: &str| base.as_ref()?.properties().get(key).map(String::as_str);
+    let generation = property(parameter::GENERATION).and_then(|value| value.parse().ok());
+    plan.shown = Shown { generation, recorded: generation.is_some() };
+    let recorded_sync = property(parameter::SYNC).and_then(|value| value.parse().ok());
+    plan.file_format = file_format(config, property(CODEC));
+    if let Some(base) = &base {
+        plan.location = Location::parse(base.location())
+            .ok_or_else(|| Failure::config(format!("{} has no location in S3: drop the table", plan.name)))?;
+    }
+    let data = match property("write.data.path") {
+        None => Location { bucket: plan.location.bucket.clone(), folder: format!("{}/data", plan.location.folder) },
+        Some(path) => Location::parse(path)
+            .ok_or_else(|| Failure::config(format!("write.data.path of {} is no folder in S3", plan.name)))?,
+    };
+    let replaces = table::truncates(stream, &plan.name, plan.shown, recorded_sync)?;
+    let area = || Area::within(data.clone());
+    plan.mode = match replaces {
+        Truncation::None => Mode::Append,
+        Truncation::Unnumbered => Mode::Replace { generation: None, area: area() },
+        Truncation::Generation(generation) => Mode::Replace { generation: Some(generation), area: area() },
+    };
+    let table = Box::pin(settle(files, &mut plan, base, data, &wanted, stream.generation_id)).await?;
+    Ok((plan, table))
+}
+
+/// Ids for every column: of a new table, merged with one that exists, or for a generation to come.
+async fn settle(
+    files: &Files,
+    plan: &mut Plan,
+    base: Option<TableMetadata>,
+    data: Location,
+    partitioning: &Wanted,
+    generation: Option<i64>,
+) -> anyhow::Result<Table> {
+    let wanted: Vec<Field> = plan.all_columns().cloned().collect();
+    let (metadata, merged) = match &base {
+        None => {
+            let metadata = new_table(plan, &wanted, partitioning)?;
+            let schema = metadata.current_schema().as_ref().clone();
+            (metadata, schema::Merged { schema, columns: wanted, dropped_nested: Vec::new() })
+        }
+        Some(base) => {
+            let merged = merge(plan, base, &wanted)?;
+            if base.schemas_iter().any(|known| known.as_struct() == merged.schema.as_struct())
+                && !lags(plan, base, &merged)
+            {
+                (base.clone(), merged)
+            } else {
+                let metadata = committed(files, plan, &wanted).await?;
+                let merged = merge(plan, &metadata, &wanted)?;
+                (metadata, merged)
+            }
+        }
+    };
+    let same = |schema: &&SchemaRef| schema.as_struct() == merged.schema.as_struct();
+    let schema = metadata.schemas_iter().find(same).map(Arc::clone);
+    let schema = schema.ok_or_else(|| Failure::system("the columns that were committed are not in the table"))?;
+    let spec = Arc::clone(metadata.default_partition_spec());
+    partitioning.agrees(plan, &schema, &spec)?;
+    let ids = merged.ids()?;
+    let own = plan.columns.len();
+    plan.columns = merged.columns;
+    plan.metadata = plan.columns.split_off(own.min(plan.columns.len()));
+    if !merged.dropped_nested.is_empty() {
+        plan.warnings.push(format!(
+            "{}: nested fields that the table's type does not have are left out: {}",
+            plan.name,
+            merged.dropped_nested.join(", ")
+        ));
+    }
+    Ok(Table {
+        schema,
+        spec,
+        data,
+        metadata_folder: next::folder(&metadata),
+        ids,
+        generation,
+        new: base.is_none().then_some(metadata),
+        snapshot_id: new_snapshot_id(),
+        manifests: Vec::new(),
+        totals: Totals::default(),
+        commits: 0,
+    })
+}
+
+/// The stream's columns in a table: beside its own, or instead of them.
+fn merge(plan: &Plan, metadata: &TableMetadata, wanted: &[Field]) -> anyhow::Result<schema::Merged> {
+    match plan.mode {
+        Mode::Append => schema::merge(metadata, wanted).map_err(|error| super::incompatible(&plan.name, &error)),
+        Mode::Replace { .. } => schema::replace(metadata, wanted),
+    }
+}
+
+/// Whether a table that is appended to shows other columns than it has to.
+fn lags(plan: &Plan, metadata: &TableMetadata, merged: &schema::Merged) -> bool {
+    plan.mode == Mode::Append && metadata.current_schema().as_struct() != merged.schema.as_struct()
+}
+
+/// The table once it has the columns.
+async fn committed(files: &Files, plan: &Plan, wanted: &[Field]) -> anyhow::Result<TableMetadata> {
+    let patience = Patience::standard();
+    let change = match plan.mode {
+        Mode::Append => Change::Columns(wanted),
+        Mode::Replace { .. } => Change::ColumnsToCome(wanted),
+    };
+    let commit = Commit { files, plan, patience: &patience, change, new: None, heard: &|| true };
+    Box::pin(commit.run()).await
+}
+
+/// The metadata that a table begins with.
+fn new_table(plan: &Plan, columns: &[Field], partitioning: &Wanted) -> anyhow::Result<TableMetadata> {
+    let mut properties: HashMap<String, String> =
+        PROPERTIES.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    if let FileFormat::Parquet(codec) = plan.file_format {
+        properties.insert(CODEC.to_owned(), codec_name(codec).to_owned());
+    }
+    let schema = schema::new(columns)?.schema;
+    let spec = partitioning.spec(&schema)?;
+    let builder = TableMetadataBuilder::new(
+        schema,
+        spec,
+        SortOrder::unsorted_order(),
+        plan.location.uri(),
+        FormatVersion::V2,
+        properties,
+    );
+    Ok(builder.and_then(TableMetadataBuilder::build).map_err(odd)?.metadata)
+}
+
+fn is_iceberg(plan: &Plan, table: &GlueTable) -> anyhow::Result<()> {
+    let kind = foreign_kind(table);
+    if kind == Some(ICEBERG) {
+        return Ok(());
+    }
+    let found = match kind {
+        Some(foreign) => foreign,
+        None if is_governed(table) => "a governed table",
+        None => "a plain table",
+    };
+    Err(Failure::config(format!(
+        "{} exists as {found}, which is never converted into an Iceberg table: set table_format to match it, give the \
+         stream another name, or drop the table",
+        plan.name
+    )))
+}
+
+/// The codec that was chosen, else the table's own, else Zstandard.
+fn file_format(config: &Config, own: Option<&str>) -> FileFormat {
+    let own = own.map(str::to_lowercase);
+    config.file_format.unwrap_or(FileFormat::Parquet(match own.as_deref() {
+        Some("snappy") => ParquetCodec::Snappy,
+        Some("gzip") => ParquetCodec::Gzip,
+        Some("uncompressed") => ParquetCodec::Uncompressed,
+        _ => ParquetCodec::Zstd,
+    }))
+}
+
+fn codec_name(codec: ParquetCodec) -> &'static str {
+    match codec {
+        ParquetCodec::Uncompressed => "uncompressed",
+        ParquetCodec::Snappy => "snappy",
+        ParquetCodec::Gzip => "gzip",
+        ParquetCodec::Zstd => "zstd",
+    }
+}
