@@ -237,6 +237,21 @@ impl Lab {
         panic!("no call was held: {:?}", self.sandbox().journal().calls());
     }
 
+    /// Waits until the sandbox holds a call; false if the process ends before that.
+    #[track_caller]
+    pub(crate) fn holds_before_the_end(&self, running: &mut Running) -> bool {
+        for _ in 0..2400 {
+            if self.sandbox().faults().held() > 0 {
+                return true;
+            }
+            if running.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("no call was held, and no end comes: {:?}", self.sandbox().journal().calls());
+    }
+
     /// Keys of all objects in the bucket.
     pub(crate) fn objects(&self) -> Vec<String> {
         let root = self.folder.path().join("lake/s3/lake");

@@ -184,7 +184,11 @@ fn a_kill_between_any_two_calls_is_finished_by_whatever_sync_comes_next() {
             lab.sandbox().faults().add(Fault { skip: u32::try_from(at).unwrap(), ..Fault::next("*", Action::Hold) });
             let mut running = lab.spawn(&config(&lab), &catalog_of(Some(3)));
             running.feed_all(input(3..9, "three"));
-            lab.wait_for_hold();
+            // The clean-up that runs beside makes a call more at one time than at another.
+            if !lab.holds_before_the_end(&mut running) {
+                assert!(at + 3 > calls.len() && running.end().code == Some(0), "call {at} of {calls:?}");
+                continue;
+            }
             let states = running.kill().state_ids();
             lab.sandbox().faults().release();
             let held = lab.sandbox().journal().calls().into_iter().find(|call| call.fault.is_some());
