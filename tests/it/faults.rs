@@ -158,8 +158,15 @@ fn a_kill_between_any_two_calls_is_healed_by_the_next_attempt() {
                     .add(Fault { skip: u32::try_from(skip).unwrap(), ..Fault::next(&operation, Action::Hold) });
                 let mut running = lab.spawn(&scenario.config(&lab), &scenario.catalog());
                 running.feed_all(scenario.input());
-                println!("holding {operation} #{skip}");
-                lab.wait_for_hold();
+                // The clean-up that runs beside makes a call more at one time than at another, and S3 is asked about an
+                // object when a connection happened to be lost.
+                if !lab.holds_before_the_end(&mut running) {
+                    let ran = running.end();
+                    let by_chance = ["s3:List", "glue:GetTables", "glue:GetDatabases", "s3:HeadObject"];
+                    assert!(by_chance.iter().any(|call| operation.starts_with(call)), "{operation} #{skip}");
+                    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+                    continue;
+                }
                 let before = running.kill();
                 // The call that was held arrives, or not, after the process is gone.
                 lab.sandbox().faults().release();
