@@ -167,17 +167,6 @@ pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
             ),
         );
     }
-    let homeless = std::mem::take(&mut writer.without_partition);
-    if homeless > 0 {
-        emitter.log(
-            Level::Warn,
-            format_args!(
-                "stream {}: {homeless} rows are in partition {NULL_PARTITION}, since their value has more than \
-                 {LONGEST_VALUE} bytes; it is in the files",
-                writer.name
-            ),
-        );
-    }
     if let Some(undeclared) = writer.losses.drain_undeclared() {
         let names = undeclared.names.join(", ");
         emitter.log(
