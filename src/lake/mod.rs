@@ -46,6 +46,8 @@ use table::{Kind, Location, Mode, Plan};
 
 /// Characters of a process token.
 const TOKEN_CHARS: usize = 16;
+/// How long a commit that shall end soon still waits for objects.
+const HURRIED: Duration = Duration::from_secs(4);
 /// Tables worked on at one time.
 const CONCURRENT_TABLES: usize = 16;
 
@@ -137,6 +139,15 @@ impl Watch {
     /// When this commit goes on with what is published; never, where all tables must move together.
     fn published_by(&self) -> Option<Instant> {
         (!self.indivisible).then(|| (self.begun + self.limit * 3 / 4).max(Instant::now() + self.limit / 6))
+    }
+
+    /// The same for a commit that shall end soon. Tables that must move together get all of its time: what is late would
+    /// fail them all.
+    fn hurried_by(&self) -> Instant {
+        match self.published_by() {
+            Some(published_by) => published_by.min(Instant::now() + HURRIED),
+            None => self.begun + self.limit,
+        }
     }
 
     /// When registration and switches must be done, counted from now where publishing has taken all the time.
@@ -276,7 +287,7 @@ impl Lake {
     /// Whether objects of an earlier commit are still being published. The next commit takes them.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
-        self.tables.iter().any(|table| table.publishing > 0)
+        self.publishing.is_busy()
     }
 
     /// Waits until one more of those is done, for ever if there is none.

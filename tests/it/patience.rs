@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sandbox::{Action, Fault, Refusal};
 use serde_json::json;
 
-use crate::lab::{Lab, catalog, complete, record, records, state};
+use crate::lab::{Lab, catalog, complete, global_state, record, records, state};
 
 fn always(operation: &str, matching: Option<&str>, action: Action) -> Fault {
     Fault { times: None, matching: matching.map(str::to_owned), ..Fault::next(operation, action) }
@@ -212,4 +212,47 @@ fn late_objects(governed: bool, ends: &str) {
     if ends != "move" {
         assert_eq!(lab.value("SELECT count(*) FROM demo.slow"), 2, "{what}");
     }
+}
+
+/// Tables that must move together wait for all bytes, also when the input ends while a commit is in flight: a platform
+/// that sends no COMPLETE, a slow line, and a sync that is well.
+#[test]
+fn global_syncs_wait_for_their_bytes_at_the_end_of_the_input() {
+    for governed in [false, true] {
+        let lab = Lab::new();
+        lab.fault("s3:PutObject", Action::DelayMs(7000));
+        let config = lab.config(json!({ "lakeformation_governed_tables": governed, "commit_interval_minutes": 0.02 }));
+        let mut running = lab.spawn(&config, &catalog(&["a", "b"], "append"));
+        running.feed(&(record("a", 1, "x") + &record("b", 1, "x") + &global_state(1)));
+        running.wait_for_log("checkpoint: the commit interval is over", 1, Duration::from_secs(60));
+        running.feed(&(record("a", 2, "x") + &global_state(2)));
+        let ran = running.end();
+        assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1, 2]), "{}", ran.stdout);
+        assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 2);
+    }
+}
+
+/// The clean-up has no part in the time of the last checkpoint: it goes on when the states are out.
+#[test]
+fn the_clean_up_rests_while_the_last_checkpoint_is_committed() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    lab.sync(&config, &catalog(&["a"], "append"), &record("a", 1, "x"));
+    let dead = json!({ "Bucket": "lake", "Key": "demo/a/0123456789abcdef-20200101T000000-000001.json" });
+    lab.ask("s3", "create_multipart_upload", &dead);
+    lab.sandbox().change_settings(|settings| settings.listed_age_seconds = 25 * 3600);
+    lab.fault("s3:ListMultipartUploads", Action::Hold);
+    lab.fault("s3:PutObject", Action::DelayMs(3000));
+    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+    running.feed(&(record("a", 2, "x") + &state("a", 1)));
+    lab.wait_for_hold();
+    lab.sandbox().journal().clear();
+    drop(running.stdin.take());
+    running.wait_for_log("checkpoint: the input has ended", 1, Duration::from_secs(60));
+    lab.sandbox().faults().release();
+    let ran = running.end();
+    assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{}", ran.stdout);
+    let published = lab.calls("PutObject")[0].done_ms.unwrap();
+    let aborted = lab.calls("AbortMultipartUpload")[0].at_ms;
+    assert!(aborted >= published, "aborted at {aborted} ms, published at {published} ms");
 }
