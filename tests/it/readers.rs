@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::lab::{self, Lab, catalog, complete, records, state};
+use crate::lab::{Lab, catalog, complete, records, state};
+use crate::python::python;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
@@ -46,8 +47,7 @@ fn a_real_sources_rows_come_back_as_they_were_sent() {
                 let views = lab.folder.path().join("lake/views.sql");
                 let arguments = ["compare".as_ref(), views.as_os_str(), "demo".as_ref()];
                 let (jsonl, schema) = (data("faker-1000.jsonl.gz"), data("faker-catalog.json"));
-                let out =
-                    lab::python("readback.py", &[&arguments[..], &[jsonl.as_os_str(), schema.as_os_str()]].concat());
+                let out = python("readback.py", &[&arguments[..], &[jsonl.as_os_str(), schema.as_os_str()]].concat());
                 let report: Value = serde_json::from_str(&out).unwrap();
                 for (stream, rows) in [("users", 1000), ("purchases", 1000), ("products", 100)] {
                     let found = &report[stream];
@@ -75,7 +75,7 @@ fn parquet_files_have_the_types_that_readers_of_glue_tables_expect() {
         let config = lab.config(json!({ "format": { "format_type": "Parquet", "compression_codec": codec } }));
         lab.sync(&config, &catalog, &messages);
         let key = lab.objects().into_iter().find(|key| key.contains("/users/")).unwrap();
-        let out = lab::python("readback.py", &["parquet".as_ref(), lab.object_path(&key).as_os_str()]);
+        let out = python("readback.py", &["parquet".as_ref(), lab.object_path(&key).as_os_str()]);
         let file: Value = serde_json::from_str(&out).unwrap();
         assert_eq!((&file["rows"], &file["codecs"]), (&json!(1000), &json!([name])));
         assert_eq!((&file["statistics"], &file["page_index"]), (&json!(true), &json!(true)));
@@ -100,7 +100,7 @@ fn a_polling_reader_never_sees_an_empty_partial_or_mixed_table() {
             let (stop, kind) = (stop.clone(), if governed { "governed" } else { "plain" });
             std::thread::spawn(move || {
                 let arguments = ["poll", &endpoint, "lake", "demo", "a"].map(std::ffi::OsStr::new);
-                lab::python("readback.py", &[&arguments[..], &[stop.as_os_str(), kind.as_ref()]].concat())
+                python("readback.py", &[&arguments[..], &[stop.as_os_str(), kind.as_ref()]].concat())
             })
         };
         std::thread::sleep(std::time::Duration::from_millis(1200));
