@@ -131,9 +131,9 @@ impl Watch {
         *self.stop.borrow()
     }
 
-    /// When columns and partitions must be there: half of the time, and a moment for tables whose turn comes late.
+    /// When columns and partitions must be there. All tables begin at once, so none comes too late for it.
     fn ready_by(&self) -> Instant {
-        (self.begun + self.limit / 2).max(Instant::now() + self.limit / 6)
+        self.begun + self.limit / 2
     }
 
     /// When this commit goes on with what is published; never, where all tables must move together.
@@ -351,22 +351,28 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     work
 }
 
-/// Columns and partitions of plain tables come before the objects that need them.
+/// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail,
+/// however many they are, and the others go on.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
     let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.publishing > 0;
     let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
     stream::iter(appending.collect::<Vec<_>>())
-        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
+        .for_each_concurrent(None, |work| async move {
             let partitions: HashSet<Vec<String>> =
                 work.batches.iter().map(|b| b.partition.clone()).filter(|values| !values.is_empty()).collect();
-            if let Err(error) =
-                Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch)).await
-            {
+            let making = Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch));
+            // The last answer may take a little longer.
+            let made = tokio::time::timeout_at(watch.ready_by() + watch.limit / 8, making).await;
+            if let Err(error) = made.unwrap_or_else(|_| Err(unanswered())) {
                 work.astray = true;
                 work.fail(error);
             }
         })
         .await;
+}
+
+fn unanswered() -> anyhow::Error {
+    Failure::transient("Glue did not answer in time: try again")
 }
 
 async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {

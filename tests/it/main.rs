@@ -15,6 +15,7 @@ mod partition_fields;
 mod partitioned;
 mod patience;
 mod plain;
+mod progress;
 mod python;
 mod ranks;
 mod readers;

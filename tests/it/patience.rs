@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sandbox::{Action, Fault, Refusal};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::lab::{Lab, catalog, complete, global_state, record, records, state};
 
@@ -33,6 +33,28 @@ fn a_stream_in_trouble_keeps_nobody_elses_states_waiting() {
     assert_eq!(ran.state_ids()[0], 2, "{}", ran.stdout);
     assert_eq!(lab.value("SELECT count(*) FROM demo.slow"), 1);
     assert_eq!(lab.value("SELECT count(*) FROM demo.quick"), 2);
+}
+
+/// However many tables are throttled, the others' states leave within a commit's 120 s.
+#[test]
+fn many_streams_in_trouble_keep_nobody_elses_states_waiting() {
+    let lab = Lab::new();
+    let mut names: Vec<String> = (0..100).map(|i| format!("slow{i}")).collect();
+    names.push("quick".to_owned());
+    let streams: Vec<&str> = names.iter().map(String::as_str).collect();
+    lab.sandbox().faults().add(always("glue:CreateTable", Some("slow"), Action::Throttle));
+    let config = lab.config(json!({ "commit_interval_minutes": 0.05 }));
+    let mut running = lab.spawn(&config, &catalog(&streams, "append"));
+    running.wait_for_log("goes to", 101, Duration::from_secs(120));
+    for stream in &streams {
+        running.feed(&(record(stream, 1, "x") + &state(stream, 1)));
+    }
+    running.wait_for_states(1, Duration::from_secs(120));
+    let ran = running.end();
+    assert_eq!((ran.code, ran.states().len()), (Some(1), 1), "{}", ran.stdout);
+    let (kind, message) = ran.error();
+    assert!(kind == "transient_error" && message.contains("slow"), "{kind}: {message}");
+    assert_eq!(lab.value("SELECT count(*) FROM demo.quick"), 1);
 }
 
 /// The platform kills us 60 s after a source has died. With 200 ms for each call, 500 streams are committed in 45,
@@ -76,14 +98,48 @@ fn throttling_that_outlasts_all_patience_is_a_transient_error() {
         ("glue:GetTable", Action::Throttle),
         ("glue:GetTable", refuse(503, "ServiceUnavailableException")),
         ("glue:GetTable", Action::Drop),
+        ("s3:PutObject", refuse(503, "SlowDown")),
+        ("s3:PutObject", Action::Drop),
     ] {
         let lab = Lab::new();
         lab.sandbox().faults().add(always(operation, None, action.clone()));
-        let ran = lab.write(&lab.config(json!({})), &catalog(&["a"], "append"), &record("a", 1, "x"));
+        let ran =
+            lab.write(&lab.config(json!({})), &catalog(&["a"], "append"), &(record("a", 1, "x") + &state("a", 1)));
         let (kind, message) = ran.error();
         assert_eq!((ran.code, kind.as_str()), (Some(1), "transient_error"), "{action:?}: {message}");
-        assert_eq!(lab.calls("GetTable").len(), 8, "{action:?}");
+        assert_eq!(ran.states().len(), 0, "{operation} {action:?}");
+        let name = operation.split(':').nth(1).unwrap();
+        // Bytes are tried for longer than calls.
+        assert!(lab.calls(name).len() >= 8, "{operation} {action:?}");
     }
+}
+
+/// Lake Formation that throttles for as long as a commit may take: nothing is committed, and the next sync does it all.
+#[test]
+fn a_transaction_that_is_throttled_for_ever_is_a_transient_error() {
+    let lab = Lab::new();
+    let (config, catalog) = (lab.governed(json!({})), catalog(&["a"], "append"));
+    lab.sandbox().faults().add(always("lakeformation:StartTransaction", None, Action::Throttle));
+    let ran = lab.write(&config, &catalog, &(record("a", 1, "x") + &state("a", 1)));
+    assert_eq!((ran.code, ran.error().0.as_str()), (Some(1), "transient_error"), "{}", ran.stdout);
+    assert_eq!(ran.states().len(), 0);
+    assert_eq!(lab.rows("SELECT * FROM information_schema.tables WHERE table_name = 'a'"), [] as [Value; 0]);
+    lab.sandbox().faults().clear();
+    lab.sync(&config, &catalog, &record("a", 1, "x"));
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);
+}
+
+/// A call that nobody answers is given up after half a minute, and made again.
+#[test]
+fn a_call_without_an_answer_is_made_again() {
+    let lab = Lab::new();
+    lab.fault("glue:GetTable", Action::Hold);
+    let begun = Instant::now();
+    let ran = lab.write(&lab.config(json!({})), &catalog(&["a"], "append"), &(record("a", 1, "x") + &state("a", 1)));
+    assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{}", ran.stdout);
+    assert!(begun.elapsed() >= Duration::from_secs(30) && begun.elapsed() < Duration::from_secs(60));
+    assert!(lab.calls("GetTable").len() >= 2);
+    lab.sandbox().faults().release();
 }
 
 fn refuse(status: u16, code: &str) -> Action {

@@ -187,6 +187,8 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
         "governed" => lab.governed(config),
         _ => lab.config(config),
     };
+    // Nothing is told by way of a backtrace either.
+    environment.push(("RUST_BACKTRACE", "full"));
     let mut running = lab.spawn_with(&config, &catalog, &environment);
     running.feed_bytes(&input);
     let ran = match kill {
