@@ -71,10 +71,11 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Counts them in `budget` for as long as they are held.
+    /// Counts them and the values of the object's partition in `budget` for as long as they are held.
     #[must_use]
-    pub fn new(statistics: Statistics, budget: &Budget) -> Self {
-        let reservation = budget.reserve(statistics.memory());
+    pub fn new(statistics: Statistics, partition: &[String], budget: &Budget) -> Self {
+        let texts: usize = partition.iter().map(String::len).sum();
+        let reservation = budget.reserve(statistics.memory() + 2 * texts as u64);
         Self { statistics, _reservation: reservation }
     }
 }

@@ -123,8 +123,13 @@ impl Lab {
     }
 
     /// Changes an Iceberg table with PyIceberg.
-    pub(crate) fn act(&self, table: &str, action: &str) {
-        self.pyiceberg("act", table, &[action]);
+    pub(crate) fn act(&self, table: &str, action: &[&str]) {
+        self.pyiceberg("act", table, action);
+    }
+
+    /// The partitions of an Iceberg table, beside those that PyIceberg makes of its rows.
+    pub(crate) fn partitions(&self, table: &str) -> Value {
+        serde_json::from_str(&self.pyiceberg("partitions", table, &[])).unwrap()
     }
 
     /// Rows of a query over an Iceberg table, called `t` in it, read by DuckDB's Iceberg extension.

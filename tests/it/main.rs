@@ -7,6 +7,8 @@ mod commands;
 mod faults;
 mod governed;
 mod iceberg;
+mod iceberg_commits;
+mod iceberg_partitions;
 mod lab;
 mod limits;
 mod migration;
