@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{self, Lab, catalog, complete, records, state};
 
 fn data(name: &str) -> PathBuf {
@@ -19,7 +20,7 @@ fn faker() -> (String, Value) {
     (messages, serde_json::from_str(&std::fs::read_to_string(data("faker-catalog.json")).unwrap()).unwrap())
 }
 
-/// 1,000 users, 1,000 purchases and 100 products, row by row, in both kinds of tables and every format.
+/// 1,000 users, 1,000 purchases and 100 products, row by row, in every kind of tables and every format.
 #[test]
 fn a_real_sources_rows_come_back_as_they_were_sent() {
     let (messages, catalog) = faker();
@@ -31,39 +32,50 @@ fn a_real_sources_rows_come_back_as_they_were_sent() {
         json!({ "format_type": "Parquet", "compression_codec": "GZIP" }),
         json!({ "format_type": "Parquet", "compression_codec": "ZSTD" }),
     ];
-    for format in formats {
-        for governed in [false, true] {
-            for metadata in [false, true] {
-                let lab = Lab::new();
-                let config = lab.config(json!({
-                    "format": format, "lakeformation_governed_tables": governed, "airbyte_metadata_columns": metadata,
-                }));
-                let ran = lab.sync(&config, &catalog, &messages);
-                assert_eq!(ran.states().len(), 3);
-                let counts: Vec<&Value> = ran.states().iter().map(|s| &s["destinationStats"]["recordCount"]).collect();
-                assert_eq!(counts, [&json!(100.0), &json!(1000.0), &json!(1000.0)]);
-                lab.sandbox().write_views().unwrap();
-                let views = lab.folder.path().join("lake/views.sql");
-                let arguments = ["compare".as_ref(), views.as_os_str(), "demo".as_ref()];
-                let (jsonl, schema) = (data("faker-1000.jsonl.gz"), data("faker-catalog.json"));
-                let out =
-                    lab::python("readback.py", &[&arguments[..], &[jsonl.as_os_str(), schema.as_os_str()]].concat());
-                let report: Value = serde_json::from_str(&out).unwrap();
-                for (stream, rows) in [("users", 1000), ("purchases", 1000), ("products", 100)] {
-                    let found = &report[stream];
-                    assert_eq!(
-                        (&found["rows"], &found["wrong"], &found["unexpected"]),
-                        (&json!(rows), &json!(0), &json!(0)),
-                        "{format} {stream}: {report}"
-                    );
-                }
-                if metadata {
-                    let row = &lab.rows("SELECT count(DISTINCT _airbyte_raw_id) n, min(_airbyte_extracted_at) seen, count(_airbyte_meta) m FROM demo.users")[0];
-                    assert_eq!((&row["n"], &row["m"]), (&json!(1000), &json!(1000)));
-                    assert!(row["seen"].as_str().unwrap().starts_with("2026-"), "{row}");
-                }
+    for (nth, format) in formats.into_iter().enumerate() {
+        for (kind, tables) in Tables::ALL.into_iter().enumerate() {
+            // Each format and each kind with metadata columns and without.
+            let metadata = (nth + kind).is_multiple_of(2);
+            let mut changes = json!({ "format": format, "airbyte_metadata_columns": metadata });
+            if tables == Tables::Partitioned {
+                // The source's rows were all made in one day.
+                changes["partitioning"] = json!("NO PARTITIONING");
+                changes["partition_fields"] = json!(["year(created_at)"]);
             }
+            let lab = Lab::new();
+            come_back(&lab, &tables.config(&lab, changes), &catalog, &messages, &format!("{tables:?} {format}"));
+            if metadata {
+                let row = &lab.rows("SELECT count(DISTINCT _airbyte_raw_id) n, min(_airbyte_extracted_at) seen, count(_airbyte_meta) m FROM demo.users")[0];
+                assert_eq!((&row["n"], &row["m"]), (&json!(1000), &json!(1000)));
+                assert!(row["seen"].as_str().unwrap().starts_with("2026-"), "{row}");
+            }
+            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "users" }));
+            let partitions = found["Partitions"].as_array().unwrap().len();
+            assert!((partitions > 5) == (tables == Tables::Partitioned), "{tables:?}: {partitions} partitions");
         }
+    }
+}
+
+/// Syncs the source's messages and compares every value of every row.
+#[track_caller]
+fn come_back(lab: &Lab, config: &Value, catalog: &Value, messages: &str, what: &str) {
+    let ran = lab.sync(config, catalog, messages);
+    assert_eq!(ran.states().len(), 3);
+    let counts: Vec<&Value> = ran.states().iter().map(|s| &s["destinationStats"]["recordCount"]).collect();
+    assert_eq!(counts, [&json!(100.0), &json!(1000.0), &json!(1000.0)]);
+    lab.sandbox().write_views().unwrap();
+    let views = lab.folder.path().join("lake/views.sql");
+    let arguments = ["compare".as_ref(), views.as_os_str(), "demo".as_ref()];
+    let (jsonl, schema) = (data("faker-1000.jsonl.gz"), data("faker-catalog.json"));
+    let out = lab::python("readback.py", &[&arguments[..], &[jsonl.as_os_str(), schema.as_os_str()]].concat());
+    let report: Value = serde_json::from_str(&out).unwrap();
+    for (stream, rows) in [("users", 1000), ("purchases", 1000), ("products", 100)] {
+        let found = &report[stream];
+        assert_eq!(
+            (&found["rows"], &found["wrong"], &found["unexpected"]),
+            (&json!(rows), &json!(0), &json!(0)),
+            "{what} {stream}: {report}"
+        );
     }
 }
 
@@ -86,18 +98,20 @@ fn parquet_files_have_the_types_that_readers_of_glue_tables_expect() {
     }
 }
 
-/// A reader that polls during overwrites sees a whole generation each time: never none, never a part, never two.
+/// A reader that polls during overwrites sees a whole generation each time: never none, never a part, never two. Of a
+/// partitioned plain table it sees that of each partition.
 #[test]
 fn a_polling_reader_never_sees_an_empty_partial_or_mixed_table() {
-    for governed in [false, true] {
+    for tables in Tables::ALL {
         let lab = Lab::new();
-        let config = lab.config(json!({ "lakeformation_governed_tables": governed, "commit_interval_minutes": 0.01 }));
+        let config = tables.config(&lab, json!({ "commit_interval_minutes": 0.01 }));
         let overwrite = catalog(&["a"], "overwrite");
         lab.sync(&config, &overwrite, &(records("a", 0..50, "v0") + &state("a", 1)));
         let stop = lab.folder.path().join("stop");
         let endpoint = lab.sandbox().endpoint().to_owned();
         let reader = {
-            let (stop, kind) = (stop.clone(), if governed { "governed" } else { "plain" });
+            let stop = stop.clone();
+            let kind = if tables == Tables::Governed { "governed" } else { "plain" };
             std::thread::spawn(move || {
                 let arguments = ["poll", &endpoint, "lake", "demo", "a"].map(std::ffi::OsStr::new);
                 lab::python("readback.py", &[&arguments[..], &[stop.as_os_str(), kind.as_ref()]].concat())
@@ -118,11 +132,21 @@ fn a_polling_reader_never_sees_an_empty_partial_or_mixed_table() {
         let report: Value = serde_json::from_str(&reader.join().unwrap()).unwrap();
         let seen = report["seen"].as_array().unwrap();
         for look in seen {
-            let versions = look.as_object().unwrap();
-            assert_eq!(versions.len(), 1, "{report}");
-            let (version, rows) = versions.iter().next().unwrap();
-            assert_eq!(rows, if version == "v0" { 50 } else { 60 }, "{report}");
+            let parts = look.as_object().unwrap();
+            assert_eq!(parts.len(), if tables == Tables::Partitioned { 28 } else { 1 }, "{tables:?}: {look}");
+            for (part, versions) in parts {
+                let versions = versions.as_object().unwrap();
+                assert_eq!(versions.len(), 1, "{tables:?}: {look}");
+                let (version, rows) = versions.iter().next().unwrap();
+                let of_version = if version == "v0" { 50 } else { 60 };
+                // The row `id` is of the day `id % 28 + 1`.
+                let expected = match part.parse::<u64>() {
+                    Ok(day) => (0..of_version).filter(|id| id % 28 + 1 == day).count(),
+                    Err(_) => usize::try_from(of_version).unwrap(),
+                };
+                assert_eq!(rows, expected, "{tables:?}: {look}");
+            }
         }
-        assert!(seen.len() >= 3 && report["polls"].as_u64().unwrap() > 10, "{report}");
+        assert!(seen.len() >= 3 && report["polls"].as_u64().unwrap() > 5, "{tables:?}: {report}");
     }
 }

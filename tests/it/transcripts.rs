@@ -5,7 +5,7 @@
 //! ```text
 //! === name of the case
 //! # what it shows
-//! kinds: plain governed          (run for each of these table kinds; plain alone if it is not said)
+//! kinds: plain governed partitioned  (run for each of these kinds of tables; plain alone if it is not said)
 //! --- sync
 //! config: {…}                    (changes to the configuration)
 //! stream: users append generation=2 minimum=2 sync=7 namespace=n
@@ -31,6 +31,7 @@ use std::time::Duration;
 use sandbox::Fault;
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{self, Lab, Ran};
 
 #[test]
@@ -183,10 +184,7 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
             other => panic!("a transcript says {other}"),
         }
     }
-    let config = match kind {
-        "governed" => lab.governed(config),
-        _ => lab.config(config),
-    };
+    let config = Tables::named(kind).config(lab, config);
     let mut running = lab.spawn_with(&config, &catalog, &environment);
     running.feed_bytes(&input);
     let ran = match kill {

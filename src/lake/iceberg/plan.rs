@@ -58,6 +58,7 @@ pub(in crate::lake) async fn plan(
         file_format: FileFormat::Parquet(ParquetCodec::Zstd),
         timestamps: TimestampStyle::default(),
         exists: existing.is_some(),
+        replaced: None,
         shown: Shown::default(),
         sync_id: stream.sync_id,
         mode: Mode::Append,
