@@ -35,4 +35,4 @@ pub use crate::faults::{Action, Fault, Faults};
 pub use crate::journal::{Call, Journal};
 pub use crate::refusal::Refusal;
 pub use crate::server::{Options, Sandbox};
-pub use crate::settings::{InProgress, Outcome, Role, Settings, StatusCase};
+pub use crate::settings::{InProgress, Outcome, PartitionRefusal, Role, Settings, StatusCase};

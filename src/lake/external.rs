@@ -10,7 +10,7 @@ use super::glue::{self, Catalog, History};
 use super::partitions::Values;
 use super::table::{Location, Plan, parameter};
 use super::{LakeTable, Watch, definition};
-use crate::aws::{Aws, Patience, Trouble};
+use crate::aws::{Aws, Patience};
 use crate::failure::Failure;
 
 /// A table that was read so lately is not read again before objects are published.
@@ -27,7 +27,7 @@ pub(super) async fn make_ready(
     let patience = Patience::until(watch.ready_by());
     let catalog = Catalog::new(aws, &patience);
     // What is late was begun when the table was another, perhaps.
-    let late = table.publishing > 0;
+    let late = table.is_publishing();
     let fresh = table.read_at.elapsed() <= FRESH && !late;
     if !fresh {
         table.partitions.clear();
@@ -67,11 +67,7 @@ async fn ensure(catalog: &Catalog<'_>, plan: &Plan, expected: bool) -> anyhow::R
         };
         let Err(error) = result else { continue };
         attempt += 1;
-        // Read again: either our doubtful call has happened, or someone else's change has to be merged.
-        let again = error.is_doubtful() || matches!(error.trouble, Trouble::Exists | Trouble::Contended);
-        if !again || attempt > 20 || !catalog.patience.pause(attempt).await {
-            return Err(error.into());
-        }
+        catalog.pause_or(error, attempt).await?;
     }
 }
 

@@ -5,12 +5,14 @@
 
 mod area;
 mod definition;
+mod deletion;
 mod external;
 mod generation;
 mod glue;
 mod governed;
 mod iceberg;
 mod mark;
+mod objects;
 mod partitions;
 mod prepare;
 mod probe;
@@ -20,8 +22,9 @@ mod switch;
 mod table;
 mod timestamps;
 mod transaction;
+mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,11 +41,13 @@ use crate::failure::{AtStream, Failure};
 use crate::stage::{Published, Sealed};
 use publish::Publishing;
 
+pub use deletion::Deletable;
 pub use prepare::{Identity, Target};
 pub use probe::{has_database, probe_iceberg, probe_tag, probe_transaction};
-pub use sweep::Sweep;
+pub use sweep::{DeadAreas, Sweep};
 
 use table::{Kind, Location, Mode, Plan};
+use waiting::Waiting;
 
 /// Characters of a process token.
 const TOKEN_CHARS: usize = 16;
@@ -187,10 +192,9 @@ struct LakeTable {
     /// Partitions known to exist.
     partitions: HashSet<Vec<String>>,
     /// What a truncating stream has published so far.
-    area_objects: Vec<Staged>,
-    area_claims: Vec<Claim>,
-    /// Objects on their way to being published.
-    publishing: usize,
+    waiting: Waiting,
+    /// Objects on their way to being published, by their partition.
+    publishing: HashMap<Vec<String>, usize>,
     /// Of an Iceberg table, what it is beside the plan.
     iceberg: Option<Box<iceberg::Table>>,
 }
@@ -259,7 +263,7 @@ impl Lake {
         } else {
             self.publishing.begin(&mut work, watch, &mut outcome);
             self.publishing.collect(&mut work, watch, &mut outcome).await;
-            if watch.indivisible && work.iter().any(|w| w.table.publishing > 0) {
+            if watch.indivisible && work.iter().any(|w| w.table.is_publishing()) {
                 work.iter_mut().for_each(|work| work.fail(follows()));
             }
             let deadline = watch.registered_by();
@@ -301,11 +305,10 @@ impl Lake {
         self.publishing.abandon().await;
     }
 
-    /// Deletes what switches of this sync have set free. Called when the states are out; what cannot be deleted is a
-    /// warning.
-    pub async fn clean_up(&mut self) -> Vec<String> {
-        let leftovers = std::mem::take(&mut self.leftovers);
-        sweep::delete_leftovers(&self.aws, leftovers).await
+    /// Bytes of memory that what waits for switches takes.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.waiting.bytes()).sum()
     }
 }
 
@@ -335,7 +338,7 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     for (index, (table, batches)) in tables.iter_mut().zip(batches).enumerate() {
         let index = StreamIndex(index);
         let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete.contains(&index);
-        if !batches.is_empty() || switch || table.publishing > 0 {
+        if !batches.is_empty() || switch || table.is_publishing() {
             work.push(Work {
                 index,
                 table,
@@ -355,12 +358,13 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
 /// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail,
 /// however many they are, and the others go on.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
-    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.publishing > 0;
+    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.is_publishing();
     let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
     stream::iter(appending.collect::<Vec<_>>())
         .for_each_concurrent(None, |work| async move {
-            let partitions: HashSet<Vec<String>> =
-                work.batches.iter().map(|b| b.partition.clone()).filter(|values| !values.is_empty()).collect();
+            // Also of what is late: its partitions may be elsewhere by now.
+            let written = work.batches.iter().map(|batch| &batch.partition).chain(work.table.publishing.keys());
+            let partitions: HashSet<Vec<String>> = written.filter(|values| !values.is_empty()).cloned().collect();
             let making = Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch));
             // The last answer may take a little longer.
             let made = tokio::time::timeout_at(watch.ready_by() + watch.limit / 8, making).await;
@@ -431,10 +435,10 @@ async fn take_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], deadline: I
     let taking = work.iter_mut().filter(|w| w.error.is_none());
     stream::iter(taking.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            let LakeTable { iceberg, area_objects, .. } = &mut *work.table;
+            let LakeTable { iceberg, waiting, .. } = &mut *work.table;
             let Some(iceberg) = iceberg else { return };
             let mut staged = std::mem::take(&mut work.staged);
-            staged.append(area_objects);
+            staged.append(&mut waiting.take_objects());
             if let Err(error) = Box::pin(iceberg.take(files, &staged, deadline)).await {
                 work.fail(error);
             }
@@ -476,14 +480,28 @@ fn settle(work: &mut Work<'_>, outcome: &mut Outcome) {
         }
     } else if work.switch && work.error.is_none() {
         let table = &mut *work.table;
-        outcome.receipts.extend(table.area_claims.drain(..).map(|claim| claim.settle(&committed)));
+        outcome.receipts.extend(table.waiting.end().into_iter().map(|claim| claim.settle(&committed)));
         outcome.switched.push(work.index);
-        table.area_objects.clear();
         table.show_area();
     }
 }
 
 impl LakeTable {
+    /// Whether objects of an earlier commit are on their way.
+    fn is_publishing(&self) -> bool {
+        !self.publishing.is_empty()
+    }
+
+    /// One object of a partition is not on its way any more.
+    fn is_published(&mut self, partition: &[String]) {
+        if let Some(left) = self.publishing.get_mut(partition) {
+            *left -= 1;
+            if *left == 0 {
+                self.publishing.remove(partition);
+            }
+        }
+    }
+
     /// The area is the table now; what still comes is appended to it.
     fn show_area(&mut self) {
         if let Mode::Replace { area, .. } = std::mem::replace(&mut self.plan.mode, Mode::Append)

@@ -64,8 +64,12 @@ impl Sync {
     async fn clean_up(&mut self) {
         let Self { lake: Some(lake), sweeping, stop, emitter, .. } = self else { return };
         let clean_up = async {
-            sweeping.finish().await;
-            lake.clean_up().await
+            let dead = sweeping.finish().await;
+            let mut deletable = lake.find_deletable(dead).await;
+            for warning in deletable.warnings.drain(..) {
+                emitter.log(Level::Warn, warning);
+            }
+            lake.delete(deletable).await
         };
         let warnings = tokio::select! {
             biased;

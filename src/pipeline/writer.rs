@@ -42,12 +42,12 @@ impl Objects {
     }
 
     /// `<process>-<time>-<counter>` and the format's ending, in the stream's folder or a partition's.
-    fn open(&mut self, target: &Target, partition: &[String]) -> Upload {
+    fn open(&mut self, stream: StreamIndex, target: &Target, partition: &[String]) -> Upload {
         self.made += 1;
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
         let folder = target.partition_by.as_ref().map(|by| by.folder(partition)).unwrap_or_default();
         let key = format!("{}{folder}{}-{time}-{:06}{}", target.folder, self.token, self.made, target.extension);
-        self.stage.open(ObjectName { bucket: target.bucket.clone(), key })
+        self.stage.open(Some(stream), ObjectName { bucket: target.bucket.clone(), key })
     }
 }
 
@@ -149,7 +149,7 @@ impl Writer {
                 let open = Open {
                     encoder: Encoder::new(std::sync::Arc::clone(&self.target.layout)),
                     claim: None,
-                    upload: objects.open(&self.target, &partition),
+                    upload: objects.open(self.index, &self.target, &partition),
                     reservation: budget.reserve(fixed),
                     fixed,
                     unmeasured: 0,

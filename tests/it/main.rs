@@ -4,7 +4,9 @@
 
 mod calls;
 mod commands;
+mod deletion;
 mod faults;
+mod formats;
 mod governed;
 mod iceberg;
 mod iceberg_commits;

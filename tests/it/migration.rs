@@ -21,6 +21,7 @@ fn my_stream(generation: Option<u64>) -> Value {
                 "extra": { "type": "object", "additionalProperties": true, "properties": { "any": {} } },
                 "tags": { "type": "array", "items": { "type": "string" } },
                 "flag": { "type": "boolean" },
+                "day": { "type": "string", "format": "date" },
             }},
             "supported_sync_modes": ["full_refresh", "incremental"],
         },
@@ -41,7 +42,7 @@ fn new_rows(ids: std::ops::Range<u64>) -> String {
         let data = json!({
             "id": id, "name": format!("new {id}"), "at": format!("2024-01-{id:02}T12:00:00.5+02:00"),
             "userInfo": { "firstName": "Grace", "zipCode": id }, "extra": { "any": [id, "é"] }, "tags": ["c"],
-            "flag": null,
+            "flag": null, "day": format!("2023-12-{id:02}"),
         });
         let record = json!({ "stream": "My Stream", "data": data, "emitted_at": 1_700_000_000_000_u64 });
         format!("{}\n", json!({ "type": "RECORD", "record": record }))
@@ -53,7 +54,7 @@ fn old_row(id: u64) -> Value {
     json!({
         "id": id, "name": format!("old {id}"), "at": format!("2024-01-0{id} 10:00:00.123"),
         "userinfo": { "firstName": "Ada", "zipCode": 100 + id }, "extra": format!("{{\"any\": [{id}, \"\\u00e9\"]}}"),
-        "tags": ["a", "b"], "flag": id.is_multiple_of(2),
+        "tags": ["a", "b"], "flag": id.is_multiple_of(2), "day": format!("2023-12-0{id}"),
     })
 }
 
@@ -61,11 +62,12 @@ fn new_row(id: u64) -> Value {
     json!({
         "id": id, "name": format!("new {id}"), "at": format!("2024-01-0{id} 10:00:00.500"),
         "userinfo": { "firstName": "Grace", "zipCode": id }, "extra": format!("{{\"any\":[{id},\"é\"]}}"),
-        "tags": ["c"], "flag": null,
+        "tags": ["c"], "flag": null, "day": format!("2023-12-0{id}"),
     })
 }
 
-const ALL: &str = "SELECT id, name, \"at\", userinfo, extra, tags, flag FROM demo.my_stream ORDER BY id, name DESC";
+const ALL: &str =
+    "SELECT id, name, \"at\", userinfo, extra, tags, flag, day FROM demo.my_stream ORDER BY id, name DESC";
 
 /// The older connector's tables in both formats, with partitions and without: an append by us, then an overwrite, with
 /// its configuration. Every row is read back whole.
@@ -94,6 +96,7 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
         assert_eq!(table["VersionId"], "0", "{what}: nothing was written");
         let appended: Vec<String> = lab.objects().into_iter().filter(|key| !old_objects.contains(key)).collect();
         assert!(appended.iter().all(|key| key.starts_with("demo/My Stream/")), "{what}: {appended:?}");
+        looks_like_the_old_ones(&lab, &old_objects[0], &appended[0], &what);
 
         let ran =
             lab.sync(&config, &my_stream(Some(7)), &(new_rows(2..5) + &complete("My Stream") + &state("My Stream", 1)));
@@ -113,6 +116,28 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
         assert_eq!(lab.rows(ALL), [new_row(1)], "{what}");
         assert!(!old_objects.iter().any(|key| lab.objects().contains(key)), "{what}: {:?}", lab.objects());
     }
+}
+
+/// New objects have their values in the form that the old ones have them in.
+#[track_caller]
+fn looks_like_the_old_ones(lab: &Lab, old: &str, new: &str, what: &str) {
+    if new.ends_with(".json") {
+        let [old, new] = [old, new].map(|key| {
+            let text = std::fs::read_to_string(lab.object_path(key)).unwrap();
+            serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap()
+        });
+        for column in ["at", "day"] {
+            assert!(old[column].is_i64() && new[column].is_i64(), "{what}: {column} of {old} and {new}");
+        }
+        return;
+    }
+    let [old, new] = [old, new].map(|key| {
+        let out = python("readback.py", &["parquet".as_ref(), lab.object_path(key).as_os_str()]);
+        serde_json::from_str::<Value>(&out).unwrap()
+    });
+    assert_eq!(old["physical"]["at"], "INT96", "{what}");
+    assert_eq!(new["physical"], old["physical"], "{what}");
+    assert_eq!(new["schema"], old["schema"], "{what}");
 }
 
 /// The SDK does not send what is false, which is what the service then takes it for.

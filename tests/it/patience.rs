@@ -57,6 +57,36 @@ fn many_streams_in_trouble_keep_nobody_elses_states_waiting() {
     assert_eq!(lab.value("SELECT count(*) FROM demo.quick"), 1);
 }
 
+/// A stream none of whose many objects gets through takes three quarters of the requests at most: the others' objects
+/// pass by.
+#[test]
+fn a_stream_that_hangs_leaves_room_for_the_others() {
+    let lab = Lab::new();
+    lab.sandbox().faults().add(always("s3:PutObject", Some("demo/slow/"), Action::Hold));
+    let config = lab.config(json!({ "partition_fields": ["id"] }));
+    let mut running = lab.spawn(&config, &catalog(&["slow", "quick"], "append"));
+    running.feed(&(records("slow", 0..100, "x") + &state("slow", 1)));
+    running.feed(&(records("quick", 0..100, "x") + &state("quick", 2)));
+    drop(running.stdin.take());
+    let quick = || lab.objects().iter().filter(|key| key.starts_with("demo/quick/")).count();
+    let begun = Instant::now();
+    while quick() < 100 || lab.sandbox().faults().held() < 48 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{} of 100, {} held",
+            quick(),
+            lab.sandbox().faults().held()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(lab.sandbox().faults().held(), 48);
+    lab.sandbox().faults().clear();
+    lab.sandbox().faults().release();
+    let ran = running.end();
+    assert_eq!((ran.code, ran.state_ids().len()), (Some(0), 2), "{}", ran.stdout);
+    assert_eq!(lab.objects().len(), 200);
+}
+
 /// The platform kills us 60 s after a source has died. With 200 ms for each call, 500 streams are committed in 45,
 /// nothing is switched, and nothing is deleted meanwhile.
 #[test]

@@ -90,6 +90,7 @@ pub(in crate::lake) async fn plan(
         file_format: file_format(config, property(CODEC)),
         timestamps: TimestampStyle::default(),
         exists: existing.is_some(),
+        replaced: None,
         shown,
         sync_id: stream.sync_id,
         mode,
