@@ -110,6 +110,9 @@ impl Drop for Turn {
 
 impl State {
     fn next(&mut self) -> Option<(Lane, u32, oneshot::Sender<Turn>)> {
+        if self.free == 0 {
+            return None;
+        }
         let may = |queue: &&mut Queue| queue.waiting.front().is_some_and(|(weight, _)| queue.taken + weight <= SHARE);
         let lanes = self.lanes.iter_mut().map(|(lane, queue)| (*lane, queue));
         let (lane, queue) =

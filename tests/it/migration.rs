@@ -149,7 +149,62 @@ fn with_defaults(storage: &Value) -> Value {
     storage
 }
 
-/// New tables, field by field: what the older connector's entries say, ours say too.
+/// A stream of every type, with names that the catalog does not take: the fields' schemas, and the columns that the older
+/// connector makes of them.
+fn every_type(float: &str) -> (Value, Value) {
+    let fields = [
+        ("id", json!({ "type": "integer" }), "id", "bigint"),
+        ("Version", json!({ "type": ["null", "string"] }), "version", "string"),
+        ("at", json!({ "type": "string", "format": "date-time" }), "at", "timestamp"),
+        ("day", json!({ "type": "string", "format": "date" }), "day", "date"),
+        ("hour", json!({ "type": "string", "format": "time" }), "hour", "string"),
+        ("flag", json!({ "type": "boolean" }), "flag", "boolean"),
+        ("price", json!({ "type": "number" }), "price", float),
+        ("count", json!({ "type": "number", "airbyte_type": "integer" }), "count", "bigint"),
+        ("tags", json!({ "type": "array", "items": { "type": "string" } }), "tags", "array<string>"),
+        (
+            "userInfo",
+            json!({ "type": "object", "properties": { "firstName": { "type": "string" }, "zipCode": { "type": "integer" } } }),
+            "userinfo",
+            "struct<firstName:string,zipCode:bigint>",
+        ),
+        ("free", json!({ "type": "object" }), "free", "string"),
+        (
+            "more",
+            json!({ "type": "object", "additionalProperties": true, "properties": { "a": {} } }),
+            "more",
+            "string",
+        ),
+        ("either", json!({ "oneOf": [{ "type": "string" }, { "type": "integer" }] }), "either", "string"),
+        ("$dollar", json!({ "type": "string" }), "_dollar", "string"),
+        ("a.b", json!({ "type": "string" }), "a_b", "string"),
+        ("\u{fc}nicode", json!({ "type": "string" }), "unicode", "string"),
+    ];
+    let mut all = catalog(&["My Things"], "append");
+    let mut properties = serde_json::Map::new();
+    let mut columns = Vec::new();
+    for (field, schema, name, kind) in fields {
+        properties.insert(field.to_owned(), schema);
+        let mut column = json!({ "Name": name, "Type": kind });
+        if field != name {
+            column["Comment"] = json!(field);
+        }
+        columns.push(column);
+    }
+    all["streams"][0]["stream"]["json_schema"]["properties"] = Value::Object(properties);
+    (all, Value::Array(columns))
+}
+
+/// An entry without what the service adds to it.
+fn as_written(mut entry: Value) -> Value {
+    let service = ["CatalogId", "CreateTime", "CreationTime", "DatabaseName", "TableName", "UpdateTime", "VersionId"];
+    entry.as_object_mut().unwrap().retain(|key, _| !service.contains(&key.as_str()));
+    let storage = &mut entry["StorageDescriptor"];
+    *storage = with_defaults(storage);
+    entry
+}
+
+/// New tables, field by field: our entries are the older connector's and say nothing else, but for what is named here.
 #[test]
 fn new_entries_say_what_the_older_connectors_say() {
     let words = |classification: &str, compression: &str| json!({ "classification": classification, "compressionType": compression, "typeOfData": "file" });
@@ -169,25 +224,25 @@ fn new_entries_say_what_the_older_connectors_say() {
         (json!({ "format_type": "Parquet" }), &columnar, words("parquet", "snappy"), true),
         (json!({ "format_type": "Parquet", "compression_codec": "GZIP" }), &columnar, words("parquet", "gzip"), true),
     ];
-    for (format, (input_format, output_format, serde), words, compressed) in cases {
+    for (nth, (format, (input_format, output_format, serde), words, compressed)) in cases.into_iter().enumerate() {
         for partitioning in ["NO PARTITIONING", "YEAR/MONTH/DAY", "DATE"] {
             let lab = Lab::new();
-            let config = lab.config(json!({ "format": format, "partitioning": partitioning, "bucket_prefix": "p" }));
-            lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..2, "x"));
-            let mut table = lab.table("a");
+            let decimal = nth.is_multiple_of(2);
+            let (streams, columns) = every_type(if decimal { "decimal(38,25)" } else { "double" });
+            let config = lab.config(json!({
+                "format": format, "partitioning": partitioning, "bucket_prefix": "p", "glue_catalog_float_as_decimal": decimal,
+            }));
+            lab.sync(&config, &streams, &records("My Things", 0..2, "x"));
             let mut storage_words = words.clone();
-            if words["classification"] == "parquet" {
+            let is_parquet = words["classification"] == "parquet";
+            if is_parquet {
                 storage_words["CrawlerSchemaDeserializerVersion"] = json!("1.0");
             }
             let storage = json!({
-                "Columns": [
-                    { "Name": "id", "Type": "bigint" }, { "Name": "version", "Type": "string" }, { "Name": "at", "Type": "timestamp" },
-                ],
-                "Location": "s3://lake/p/demo/a/", "InputFormat": input_format, "OutputFormat": output_format,
-                "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde, "BucketColumns": [], "SortColumns": [],
-                "Parameters": storage_words, "StoredAsSubDirectories": false,
+                "Columns": columns, "Location": "s3://lake/p/demo/my_things/", "InputFormat": input_format,
+                "OutputFormat": output_format, "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde,
+                "BucketColumns": [], "SortColumns": [], "Parameters": storage_words, "StoredAsSubDirectories": false,
             });
-            assert_eq!(with_defaults(&table["StorageDescriptor"]), storage, "{config}");
             let keys = match partitioning {
                 "DATE" => json!([{ "Name": "at_date", "Type": "date" }]),
                 "NO PARTITIONING" => json!([]),
@@ -195,27 +250,40 @@ fn new_entries_say_what_the_older_connectors_say() {
                     json!([{ "Name": "at_year", "Type": "bigint" }, { "Name": "at_month", "Type": "bigint" }, { "Name": "at_day", "Type": "bigint" }])
                 }
             };
-            assert_eq!((&table["PartitionKeys"], &table["TableType"]), (&keys, &json!("EXTERNAL_TABLE")));
             let mut parameters = words.clone();
             parameters["projection.enabled"] = json!("false");
-            // What is ours in addition.
-            let found = table["Parameters"].as_object_mut().unwrap();
-            found.retain(|key, _| !key.starts_with("airbyte.") && key != "EXTERNAL");
-            assert_eq!(Value::Object(found.clone()), parameters, "{config}");
-            if partitioning == "NO PARTITIONING" {
-                continue;
-            }
-            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "a" }));
-            for partition in found["Partitions"].as_array().unwrap() {
+            // Ours in addition: where the table comes from, in which form its timestamps are, and what Hive adds itself.
+            parameters["airbyte.stream"] = json!("My Things");
+            parameters["EXTERNAL"] = json!("TRUE");
+            let (mark, form) =
+                if is_parquet { ("airbyte.parquet_timestamps", "millis") } else { ("airbyte.json_timestamps", "sql") };
+            parameters[mark] = json!(form);
+            let expected = json!({
+                "Name": "my_things", "TableType": "EXTERNAL_TABLE", "PartitionKeys": keys, "Parameters": parameters,
+                "StorageDescriptor": storage, "Description": "stream My Things, written by destination-aws-datalake",
+            });
+            assert_eq!(as_written(lab.table("my_things")), expected, "{config}");
+            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "my_things" }));
+            let partitions = found["Partitions"].as_array().unwrap();
+            assert_eq!(partitions.len(), if partitioning == "NO PARTITIONING" { 0 } else { 2 });
+            for partition in partitions {
                 let values: Vec<&str> =
                     partition["Values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
-                let named = keys.as_array().unwrap().iter().zip(values);
+                let named = keys.as_array().unwrap().iter().zip(&values);
                 let folder: String =
                     named.map(|(key, value)| format!("{}={value}/", key["Name"].as_str().unwrap())).collect();
-                let mut expected = storage.clone();
-                expected["Location"] = json!(format!("s3://lake/p/demo/a/{folder}"));
-                assert_eq!(with_defaults(&partition["StorageDescriptor"]), expected, "{config}");
+                let mut storage = storage.clone();
+                storage["Location"] = json!(format!("s3://lake/p/demo/my_things/{folder}"));
+                let expected = json!({ "Values": values, "StorageDescriptor": storage });
+                assert_eq!(as_written(partition.clone()), expected, "{config}");
             }
+            let ending = match (is_parquet, compressed, nth) {
+                (false, false, _) => ".json",
+                (false, true, _) => ".json.gz",
+                (true, _, 2) => ".snappy.parquet",
+                _ => ".gz.parquet",
+            };
+            assert!(lab.objects().iter().all(|key| key.ends_with(ending)), "{:?}", lab.objects());
         }
     }
 }

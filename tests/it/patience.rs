@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sandbox::{Action, Fault, Refusal};
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{Lab, catalog, complete, global_state, record, records, state};
 
 fn always(operation: &str, matching: Option<&str>, action: Action) -> Fault {
@@ -91,9 +92,9 @@ fn a_stream_that_hangs_leaves_room_for_the_others() {
 /// nothing is switched, and nothing is deleted meanwhile.
 #[test]
 fn the_last_checkpoint_after_a_dead_source_takes_no_more_than_45_s() {
-    for governed in [false, true] {
+    for tables in Tables::ALL {
         let lab = Lab::new();
-        let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+        let config = tables.config(&lab, json!({}));
         let mut names: Vec<String> = (0..500).map(|i| format!("s{i}")).collect();
         names.push("refreshed".to_owned());
         let streams: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -115,7 +116,7 @@ fn the_last_checkpoint_after_a_dead_source_takes_no_more_than_45_s() {
         assert_eq!((ran.code, ran.states().len()), (Some(1), 500), "{:?}", ran.error());
         let (kind, message) = ran.error();
         assert!(kind == "transient_error" && message.ends_with(": refreshed"), "{message}");
-        assert!(took < Duration::from_secs(45), "{took:?}");
+        assert!(took < Duration::from_secs(45), "{tables:?}: {took:?}");
         let calls = lab.sandbox().journal().calls();
         assert!(calls.len() >= 500 && !calls.iter().any(|call| call.operation.starts_with("Delete")));
     }

@@ -239,14 +239,14 @@ fn errors_of_single_partitions_are_looked_at() {
     }
 }
 
-/// 250 partitions: asked for in one call, registered in three.
+/// 250 partitions of a new table are registered in three calls; later they are asked for in one.
 #[test]
 fn partitions_are_registered_by_the_hundred() {
     let lab = Lab::new();
     let config = lab.config(json!({ "partition_fields": ["id"] }));
     let append = catalog(&["a"], "append");
     lab.sync(&config, &append, &records("a", 0..250, "x"));
-    assert_eq!((lab.calls("BatchGetPartition").len(), lab.calls("BatchCreatePartition").len()), (1, 3));
+    assert_eq!((lab.calls("BatchGetPartition").len(), lab.calls("BatchCreatePartition").len()), (0, 3));
     // The last partition comes before the first object.
     let calls = lab.sandbox().journal().calls();
     let last = calls.iter().rposition(|call| call.operation == "BatchCreatePartition").unwrap();
