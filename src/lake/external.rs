@@ -148,14 +148,13 @@ async fn register_partitions(
     let raced = catalog.create_partitions(&plan.name, new).await?;
     known.extend(catalog.known_partitions(&plan.name, &raced).await?);
     for partition in &known {
-        let lies = glue::partition_location(partition);
-        if lies.as_ref() != Some(&folder(partition.values())) {
+        if glue::partition_location(partition) != Some(folder(partition.values())) {
             return Err(Failure::config(format!(
-                "partition {} of {} lies in {}, where this sync does not write: point it at {}, or drop it",
-                partition.values().join("/"),
+                "partition {} of {} does not lie in its folder under {}, where this sync writes: point it there, or \
+                 drop it",
+                by.told(partition.values()),
                 plan.name,
-                lies.map_or_else(|| "no location in S3".to_owned(), |location| location.uri()),
-                folder(partition.values()).uri()
+                plan.location.uri()
             )));
         }
     }
@@ -163,7 +162,7 @@ async fn register_partitions(
     match catalog.update_partitions(&plan.name, stale).await?.first() {
         None => Ok(()),
         Some(gone) => {
-            let gone = gone.join("/");
+            let gone = by.told(gone);
             Err(Failure::transient(format!("partition {gone} of {} was dropped meanwhile: try again", plan.name)))
         }
     }

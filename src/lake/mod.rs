@@ -118,6 +118,8 @@ pub struct Watch {
     pub limit: Duration,
     /// Set when the commit shall come to its end soon: it registers what is published, and leaves the rest.
     pub hurry: watch::Receiver<bool>,
+    /// Whether tables that are not ready in time are left to the next commit, instead of being an error.
+    pub leaves: bool,
     /// Set when the process shall end: a commit that has published nothing yet is then not begun.
     pub stop: watch::Receiver<bool>,
     /// Whether somebody still reads our output.
@@ -140,6 +142,28 @@ impl Watch {
     /// When columns and partitions must be there. All tables begin at once, so none comes too late for it.
     fn ready_by(&self) -> Instant {
         self.begun + self.limit / 2
+    }
+
+    /// Comes when tables that are not ready are waited for no longer: the last answer may take a little more than its
+    /// time.
+    async fn is_unready(&self) {
+        let mut hurry = self.hurry.clone();
+        let hurried = async {
+            if self.indivisible || hurry.wait_for(|hurry| *hurry).await.is_err() {
+                std::future::pending().await
+            }
+            tokio::time::sleep(HURRIED).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(self.ready_by() + self.limit / 8) => {}
+            () = hurried => {}
+        }
+    }
+
+    /// Whether a table that is not ready now is left to the next commit. Tables that must move together leave none behind.
+    fn leaves_unready(&self) -> bool {
+        let late = *self.hurry.borrow() || (self.leaves && Instant::now() >= self.ready_by());
+        late && !self.indivisible
     }
 
     /// When this commit goes on with what is published; never, where all tables must move together.
@@ -195,6 +219,8 @@ struct LakeTable {
     waiting: Waiting,
     /// Objects on their way to being published, by their partition.
     publishing: HashMap<Vec<String>, usize>,
+    /// Left by a commit that could not wait for the table to be ready.
+    unready: Vec<Batch>,
     /// Of an Iceberg table, what it is beside the plan.
     iceberg: Option<Box<iceberg::Table>>,
 }
@@ -239,6 +265,8 @@ pub struct Lake {
     files: Box<iceberg::Files>,
     tables: Vec<LakeTable>,
     publishing: Publishing,
+    /// Whether any table has been left unready.
+    has_unready: bool,
     /// Replaced locations that may be deleted once the states are out.
     leftovers: Vec<Location>,
 }
@@ -257,6 +285,7 @@ impl Lake {
             _ = stop.wait_for(|stop| *stop), if begins => {}
             () = make_ready(&self.aws, &mut work, watch) => {}
         }
+        self.has_unready = work.iter().any(|w| !w.table.unready.is_empty());
         let blocked = (begins && watch.is_stopped()) || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
         if blocked {
             outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
@@ -292,17 +321,20 @@ impl Lake {
     /// Whether objects of an earlier commit are still being published. The next commit takes them.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
-        self.publishing.is_busy()
+        self.has_unready || self.publishing.is_busy()
     }
 
     /// Waits until one more of those is done, for ever if there is none.
     pub async fn one_more(&mut self) {
-        self.publishing.one_more().await;
+        if !self.has_unready {
+            self.publishing.one_more().await;
+        }
     }
 
     /// Gives up what is still being published and undoes it as far as it goes.
     pub async fn abandon(self) {
-        self.publishing.abandon().await;
+        let unready = self.tables.into_iter().flat_map(|table| table.unready).map(|batch| batch.object.abort());
+        futures_util::future::join(self.publishing.abandon(), futures_util::future::join_all(unready)).await;
     }
 
     /// Bytes of memory that what waits for switches takes.
@@ -335,8 +367,9 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     }
     let complete: HashSet<StreamIndex> = checkpoint.complete.iter().map(CompleteStream::stream).collect();
     let mut work = Vec::new();
-    for (index, (table, batches)) in tables.iter_mut().zip(batches).enumerate() {
+    for (index, (table, mut batches)) in tables.iter_mut().zip(batches).enumerate() {
         let index = StreamIndex(index);
+        batches.append(&mut table.unready);
         let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete.contains(&index);
         if !batches.is_empty() || switch || table.is_publishing() {
             work.push(Work {
@@ -355,8 +388,8 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     work
 }
 
-/// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail,
-/// however many they are, and the others go on.
+/// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail
+/// or are left, however many they are, and the others go on.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
     let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.is_publishing();
     let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
@@ -366,9 +399,15 @@ async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
             let written = work.batches.iter().map(|batch| &batch.partition).chain(work.table.publishing.keys());
             let partitions: HashSet<Vec<String>> = written.filter(|values| !values.is_empty()).cloned().collect();
             let making = Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch));
-            // The last answer may take a little longer.
-            let made = tokio::time::timeout_at(watch.ready_by() + watch.limit / 8, making).await;
-            if let Err(error) = made.unwrap_or_else(|_| Err(unanswered())) {
+            let made = tokio::select! {
+                made = making => made,
+                () = watch.is_unready() => Err(unanswered()),
+            };
+            if let Err(error) = made {
+                if watch.leaves_unready() && !work.table.is_publishing() {
+                    work.table.unready = std::mem::take(&mut work.batches);
+                    return;
+                }
                 work.astray = true;
                 work.fail(error);
             }

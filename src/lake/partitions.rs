@@ -220,10 +220,9 @@ impl Catalog<'_> {
                     again.extend(ask.remove_entry(&values[..]));
                 } else {
                     let text = detail.as_ref().and_then(ErrorDetail::error_message).unwrap_or_default();
-                    let (call, values) = (batch.operation.name, values.join("/"));
-                    return Err(Failure::system(format!(
-                        "glue:{call} refused partition {values} of {name} with {code} ({text})"
-                    )));
+                    // Which one it is would be told by values of its rows.
+                    let resource = format!("a partition of {name}");
+                    return Err(AwsError::of_member(batch.operation, resource, code, text).into());
                 }
             }
             if again.is_empty() {

@@ -114,11 +114,12 @@ impl Lake {
                 partitions: HashSet::new(),
                 waiting: Waiting::new(budget),
                 publishing: HashMap::new(),
+                unready: Vec::new(),
                 iceberg,
             });
         }
         let publishing = Publishing::new();
-        let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, tables, leftovers };
+        let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, has_unready: false, tables, leftovers };
         Ok((lake, targets))
     }
 }

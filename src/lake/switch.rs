@@ -256,7 +256,11 @@ fn partitions_of(
         let place = Location { bucket: area.bucket.clone(), folder: folder.clone() };
         match partition::values_in(inside, &names) {
             Some(values) => Ok((values, place)),
-            None => Err(Failure::system(format!("{} is no partition of {}", place.uri(), table.name()))),
+            // Its name may be made of values of records.
+            None => {
+                let text = format!("a folder in {} is no partition of {}", area.uri(), table.name());
+                Err(Failure::system(text))
+            }
         }
     });
     found.collect()

@@ -28,9 +28,22 @@ pub struct ObjectName {
     pub key: String,
 }
 
+impl ObjectName {
+    /// The object as catalogs name it.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.key)
+    }
+}
+
+/// For people: without the values in the folders of partitions, which are values of records.
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s3://{}/{}", self.bucket, self.key)
+        write!(f, "s3://{}", self.bucket)?;
+        self.key.split('/').try_for_each(|folder| match folder.split_once('=') {
+            Some((key, _)) => write!(f, "/{key}=…"),
+            None => write!(f, "/{folder}"),
+        })
     }
 }
 
