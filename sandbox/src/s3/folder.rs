@@ -14,15 +14,12 @@ use tokio_util::io::ReaderStream;
 use super::checksum::{Algorithm, Checksum};
 use super::inbound::Arrival;
 use super::store::{Attributes, Conditions, Encryption, Kept, STAGED};
-use super::uploads::{Part as Arrived, Upload, chosen, inner_id};
+use super::uploads::{Part as Arrived, UPLOADED, Upload, chosen, inner_id};
 use crate::refusal::Refusal;
 use crate::state::State;
 
 /// The most entries of a list.
 const MAX_ENTRIES: i32 = 1000;
-
-/// The key of every upload in `s3s-fs`: its own would be told too early, and can be too long for its file names.
-pub(super) const UPLOADED: &str = "upload";
 
 /// What `encoding-type=url` leaves as it is.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -41,12 +38,12 @@ impl From<Refusal> for S3Error {
     }
 }
 
-pub(super) fn internal(error: impl std::fmt::Display) -> S3Error {
+fn internal(error: impl std::fmt::Display) -> S3Error {
     Refusal::internal(error).into()
 }
 
 /// A request to `s3s-fs` that comes from here.
-pub(super) fn inner<T>(input: T) -> S3Request<T> {
+fn inner<T>(input: T) -> S3Request<T> {
     S3Request {
         input,
         method: http::Method::GET,
@@ -534,8 +531,7 @@ impl S3 for Folder {
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let AbortMultipartUploadInput { bucket, key, upload_id, .. } = request.input;
         self.0.store.uploads.find(&bucket, &key, &upload_id)?;
-        self.0.store.uploads.remove(&upload_id)?;
-        self.forget(&upload_id).await?;
+        self.0.store.end_upload(&upload_id)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
     }
 
@@ -552,12 +548,12 @@ impl S3 for Folder {
         while !self.0.store.uploads.begin_completing(&upload_id)? {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let folder = Self(Arc::clone(&self.0));
+        let state = Arc::clone(&self.0);
         // Goes on to its end even if the client does not wait, as on S3.
-        let done = tokio::spawn(async move {
-            let done = folder.finish((&upload_id, upload), &parts, &conditions).await;
-            folder.0.store.uploads.end_completing(&upload_id);
-            folder.0.objects_changed();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = state.store.complete((&upload_id, upload), &parts, &conditions);
+            state.store.uploads.end_completing(&upload_id);
+            state.objects_changed();
             done
         });
         let Attributes { etag, kept, .. } = done.await.map_err(internal)??;

@@ -1,77 +1,63 @@
-//! Completing an upload: `s3s-fs` joins the parts, but only once, and without asking anything.
+//! Completing an upload, and ending it. `s3s-fs` would consume the parts also where a condition does not hold, wants
+//! them numbered from 1, hashes every byte once more, and to end an upload reads through the records of all objects.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
 
-use s3s::dto::*;
-use s3s::{S3 as _, S3Result};
+use serde_json::{Map, Value};
 
 use super::checksum::Checksum;
-use super::folder::{Folder, UPLOADED, inner, internal};
-use super::store::{Attributes, Conditions, Kept, STAGED, Staged};
-use super::uploads::{Part as Arrived, Upload, inner_id};
+use super::store::{Attributes, Conditions, Kept, STAGED, Staged, Store};
+use super::uploads::{Part, UPLOADED, Upload, inner_id, multipart_etag};
+use crate::refusal::Refusal;
 
-impl Folder {
-    /// The parts as one object that nobody sees yet. The upload stays, because the conditions may not hold: `s3s-fs`
-    /// consumes what it completes, and wants parts numbered from 1, so it is given other names of the same files.
-    async fn join(&self, id: &str, parts: &[Arrived]) -> S3Result<Staged> {
-        let store = &self.0.store;
-        let staged = store.stage();
-        let input =
-            CreateMultipartUploadInput { bucket: STAGED.to_owned(), key: staged.key.clone(), ..Default::default() };
-        let joined = store.files.create_multipart_upload(inner(input)).await?.output.upload_id.unwrap_or_default();
-        let metadata = |key: &str, id: &str| store.record(STAGED, key, &format!("upload-{id}.metadata"));
-        fs::copy(metadata(UPLOADED, inner_id(id)), metadata(&staged.key, &joined)).map_err(internal)?;
-        // What was thrown away is not there to be joined: the object only becomes as long.
-        let is_empty = parts.iter().any(|part| part.discarded);
-        let joinable = if is_empty { &parts[parts.len() - 1..] } else { parts };
-        let mut named = Vec::with_capacity(joinable.len());
-        for (number, part) in (1_u32..).zip(joinable) {
-            fs::hard_link(store.part(inner_id(id), part.number), store.part(&joined, number)).map_err(internal)?;
-            named.push(CompletedPart { part_number: i32::try_from(number).ok(), ..Default::default() });
-        }
-        let input = CompleteMultipartUploadInput {
-            bucket: STAGED.to_owned(),
-            key: staged.key.clone(),
-            upload_id: joined,
-            multipart_upload: Some(CompletedMultipartUpload { parts: Some(named) }),
-            ..Default::default()
-        };
-        store.files.complete_multipart_upload(inner(input)).await?;
-        if is_empty {
-            staged.set_len(parts.iter().map(|part| part.size).sum()).map_err(internal)?;
-        }
-        Ok(staged)
-    }
-
-    /// Ends an upload in `s3s-fs`.
-    pub(super) async fn forget(&self, id: &str) -> S3Result<()> {
-        let input = AbortMultipartUploadInput {
-            bucket: STAGED.to_owned(),
-            key: UPLOADED.to_owned(),
-            upload_id: inner_id(id).to_owned(),
-            ..Default::default()
-        };
-        self.0.store.files.abort_multipart_upload(inner(input)).await?;
-        Ok(())
-    }
-
+impl Store {
     /// Makes the object exist, and ends the upload then.
-    pub(super) async fn finish(
+    pub(super) fn complete(
         &self,
         (id, upload): (&str, Upload),
-        parts: &[Arrived],
+        parts: &[Part],
         conditions: &Conditions,
-    ) -> S3Result<Attributes> {
-        let staged = self.join(id, parts).await?;
+    ) -> Result<Attributes, Refusal> {
+        let staged = self.join(id, parts).map_err(Refusal::internal)?;
         let checksums: Option<Vec<_>> = parts.iter().map(|part| part.checksum.as_ref()).collect();
         let checksum = upload.algorithm.zip(checksums);
         let checksum = checksum.map(|(algorithm, parts)| Checksum::composite(algorithm, &parts));
         let kept = Kept { checksum, encryption: upload.encryption };
-        let attributes = self.0.store.publish((&upload.bucket, &upload.key), &staged, kept, conditions)?;
+        let attributes = self.publish((&upload.bucket, &upload.key), &staged, kept, conditions)?;
         // It can have been aborted meanwhile; the object is there.
-        if self.0.store.uploads.remove(id).is_ok() {
-            self.forget(id).await?;
-        }
+        drop(self.end_upload(id));
         Ok(attributes)
+    }
+
+    /// The parts as one object that nobody sees yet. They stay, because the conditions may not hold.
+    fn join(&self, id: &str, parts: &[Part]) -> io::Result<Staged> {
+        let staged = self.stage();
+        let mut joined = File::create(&staged.file)?;
+        // What was thrown away is not there to be joined: the object only becomes as long.
+        for part in parts.iter().filter(|part| !part.discarded) {
+            io::copy(&mut File::open(self.part(inner_id(id), part.number))?, &mut joined)?;
+        }
+        joined.set_len(parts.iter().map(|part| part.size).sum())?;
+        fs::hard_link(self.upload_metadata(id), &staged.metadata)?;
+        let record = Map::from_iter([("e_tag".to_owned(), Value::from(multipart_etag(parts)))]);
+        fs::write(&staged.record, serde_json::to_vec(&record)?)?;
+        Ok(staged)
+    }
+
+    /// Forgets an upload and removes what `s3s-fs` keeps of it.
+    pub(super) fn end_upload(&self, id: &str) -> Result<(), Refusal> {
+        let upload = self.uploads.remove(id)?;
+        let parts = upload.parts.keys().map(|number| self.part(inner_id(id), *number));
+        for file in parts.chain([self.upload_metadata(id), self.upload_mark(inner_id(id))]) {
+            // What cannot be removed is swept when the sandbox is started again.
+            drop(fs::remove_file(file));
+        }
+        Ok(())
+    }
+
+    fn upload_metadata(&self, id: &str) -> PathBuf {
+        self.record(STAGED, UPLOADED, &format!("upload-{}.metadata", inner_id(id)))
     }
 }

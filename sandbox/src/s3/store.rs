@@ -65,19 +65,22 @@ pub(super) struct Encryption {
 /// A name for an object nobody sees yet; what is there is removed unless it is published.
 pub(super) struct Staged {
     pub(super) key: String,
-    files: [PathBuf; 3],
+    pub(super) file: PathBuf,
+    /// `s3s-fs`'s `internal`.
+    pub(super) record: PathBuf,
+    pub(super) metadata: PathBuf,
 }
 
 impl Staged {
     /// Gives the file a length, with zeros where nothing was written.
     pub(super) fn set_len(&self, bytes: u64) -> io::Result<()> {
-        File::options().write(true).open(&self.files[0])?.set_len(bytes)
+        File::options().write(true).open(&self.file)?.set_len(bytes)
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        for file in &self.files {
+        for file in [&self.file, &self.record, &self.metadata] {
             // Published, it is not there any more.
             drop(fs::remove_file(file));
         }
@@ -185,15 +188,20 @@ impl Store {
         self.buckets.join(format!(".upload_id-{inner_id}.part-{number}"))
     }
 
+    /// Where `s3s-fs` keeps that an upload is open.
+    pub(super) fn upload_mark(&self, inner_id: &str) -> PathBuf {
+        self.buckets.join(format!(".upload-{inner_id}.json"))
+    }
+
     /// A name for an object that arrives.
     pub(super) fn stage(&self) -> Staged {
         let key = clock::unique(32);
-        let files = [
-            self.buckets.join(STAGED).join(&key),
-            self.record(STAGED, &key, "internal"),
-            self.record(STAGED, &key, "metadata"),
-        ];
-        Staged { key, files }
+        Staged {
+            file: self.buckets.join(STAGED).join(&key),
+            record: self.record(STAGED, &key, "internal"),
+            metadata: self.record(STAGED, &key, "metadata"),
+            key,
+        }
     }
 
     /// What is known about an object; reads a file that is not known yet.
@@ -237,15 +245,17 @@ impl Store {
         let Some((size, modified)) = stamp(path)? else { return Ok(None) };
         let attributes = Attributes { etag: md5_of(path)?, size, modified, kept: Kept::default() };
         drop(fs::remove_file(self.record(bucket, key, "metadata")));
-        self.write_record(bucket, key, Map::new(), &attributes)?;
+        let staged = self.stage();
+        self.write_record(bucket, key, (Map::new(), &staged.record), &attributes)?;
         Ok(Some(attributes))
     }
 
+    /// Writes a record to a file that nobody reads, and puts that in its place.
     fn write_record(
         &self,
         bucket: &str,
         key: &str,
-        mut record: Map<String, Value>,
+        (mut record, through): (Map<String, Value>, &Path),
         attributes: &Attributes,
     ) -> io::Result<()> {
         record.insert("e_tag".to_owned(), attributes.etag.as_str().into());
@@ -267,9 +277,8 @@ impl Store {
             drop(fs::remove_file(&link));
             std::os::unix::fs::symlink(Path::new("..").join(bucket).join(key), link)?;
         }
-        let beside = self.buckets.join(STAGED).join(clock::unique(32));
-        fs::write(&beside, serde_json::to_vec(&record)?)?;
-        fs::rename(&beside, self.record(bucket, key, "internal"))
+        fs::write(through, serde_json::to_vec(&record)?)?;
+        fs::rename(through, self.record(bucket, key, "internal"))
     }
 
     /// The size and the ETag of the object at an `s3://` address.
@@ -306,9 +315,9 @@ impl Store {
         if !self.has_bucket(bucket) {
             return Err(Refusal::new(404, "NoSuchBucket", "The specified bucket does not exist"));
         }
-        let [file, internal, metadata] = &staged.files;
         let publish = || {
-            let record: Map<String, Value> = serde_json::from_slice(&fs::read(internal)?)?;
+            let Staged { file, record: through, metadata, .. } = staged;
+            let record: Map<String, Value> = serde_json::from_slice(&fs::read(through)?)?;
             let etag = record.get("e_tag").and_then(Value::as_str).unwrap_or_default().to_owned();
             let Some((size, modified)) = stamp(file)? else { return Err(io::ErrorKind::NotFound.into()) };
             let attributes = Attributes { etag, size, modified, kept };
@@ -316,7 +325,7 @@ impl Store {
             if path.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
-            self.write_record(bucket, key, record, &attributes)?;
+            self.write_record(bucket, key, (record, through), &attributes)?;
             let kept = self.record(bucket, key, "metadata");
             if metadata.exists() {
                 fs::rename(metadata, kept)?

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use md5::{Digest, Md5};
 use s3s::dto::CompletedPart;
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{Algorithm, Checksum};
+use super::checksum::{Algorithm, Checksum, hex};
 use super::store::Encryption;
 use crate::clock;
 use crate::refusal::Refusal;
@@ -18,6 +19,9 @@ use crate::state::locked;
 
 /// The smallest part that is not the last.
 const MIN_PART_BYTES: u64 = 5 << 20;
+
+/// The key of every upload in `s3s-fs`: its own would be told too early, and can be too long for its file names.
+pub(super) const UPLOADED: &str = "upload";
 
 /// The digits before the id that `s3s-fs` gave.
 const TIME_DIGITS: usize = 16;
@@ -158,6 +162,17 @@ impl Uploads {
             upload.completing = false;
         }
     }
+}
+
+/// The MD5 of the MD5s of the parts, and their number.
+pub(super) fn multipart_etag(parts: &[Part]) -> String {
+    let mut digest = Md5::new();
+    for part in parts {
+        let digits = part.etag.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok());
+        let bytes: Vec<u8> = digits.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
+        digest.update(bytes);
+    }
+    format!("{}-{}", hex(&digest.finalize()), parts.len())
 }
 
 fn no_such_upload() -> Refusal {
