@@ -197,7 +197,17 @@ fn every_type(float: &str) -> (Value, Value) {
 
 /// An entry without what the service adds to it.
 fn as_written(mut entry: Value) -> Value {
-    let service = ["CatalogId", "CreateTime", "CreationTime", "DatabaseName", "TableName", "UpdateTime", "VersionId"];
+    let service = [
+        "CatalogId",
+        "CreateTime",
+        "CreatedBy",
+        "CreationTime",
+        "DatabaseName",
+        "IsRegisteredWithLakeFormation",
+        "TableName",
+        "UpdateTime",
+        "VersionId",
+    ];
     entry.as_object_mut().unwrap().retain(|key, _| !service.contains(&key.as_str()));
     let storage = &mut entry["StorageDescriptor"];
     *storage = with_defaults(storage);
