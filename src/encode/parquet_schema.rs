@@ -120,7 +120,7 @@ fn parquet_type(
             ParquetTimestamps::Micros => (Physical::INT64, Some(timestamp(TimeUnit::MICROS))),
             ParquetTimestamps::Int96 => (Physical::INT96, None),
         },
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json => {
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => {
             (Physical::BYTE_ARRAY, Some(LogicalType::String))
         }
         DataType::Struct(fields) => {
@@ -172,7 +172,7 @@ fn arrow_field(name: &str, data_type: &DataType) -> FieldRef {
         DataType::Decimal { precision, scale } => {
             Arrow::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))
         }
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json => Arrow::Utf8,
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => Arrow::Utf8,
         DataType::Struct(fields) => {
             Arrow::Struct(fields.iter().map(|field| arrow_field(&field.name, &field.data_type)).collect())
         }

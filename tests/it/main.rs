@@ -4,12 +4,14 @@
 
 mod calls;
 mod commands;
+mod evolution;
 mod faults;
 mod governed;
 mod iceberg;
 mod lab;
 mod limits;
 mod migration;
+mod names;
 mod objects;
 mod partition_fields;
 mod partitioned;

@@ -1,7 +1,7 @@
 """Iceberg tables as PyIceberg sees and changes them, through the Glue catalog.
 
     tables.py describe ENDPOINT DATABASE TABLE          schema, snapshots, properties, files, as JSON
-    tables.py act ENDPOINT DATABASE TABLE ACTION        append, add_column, drop_column, rewrite, create_v3
+    tables.py act ENDPOINT DATABASE TABLE ACTION        append, add_column, drop_column, comment, rewrite, create_v3
 """
 
 import json
@@ -82,6 +82,9 @@ def act(table, action):
     elif action == "drop_column":
         with table.update_schema() as update:
             update.delete_column("version")
+    elif action == "comment":
+        with table.update_schema() as update:
+            update.update_column("id", doc="the key")
     elif action == "rewrite":
         # What a compaction does: the same rows in one file.
         table.overwrite(table.scan().to_arrow())

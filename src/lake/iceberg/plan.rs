@@ -42,17 +42,16 @@ pub(in crate::lake) async fn plan(
     if !config.partition_fields.is_empty() {
         return Err(Failure::config("partition_fields is not available for Iceberg tables: use partitioning"));
     }
-    let mut warnings = Vec::new();
-    let (fields, whole_record) = table::columns(stream, &options, None, &mut warnings);
     let metadata = if metadata_columns { crate::schema::metadata_columns() } else { Vec::new() };
     let mut plan = Plan {
         stream: stream.stream.clone(),
         kind: Kind::Iceberg,
         location: table::new_location(config, stream, &name),
-        columns: fields,
-        whole_record,
+        columns: Vec::new(),
+        whole_record: false,
         metadata,
         added: Vec::new(),
+        dropped: Vec::new(),
         partition_by: None,
         key_columns: Vec::new(),
         file_format: FileFormat::Parquet(ParquetCodec::Zstd),
@@ -61,12 +60,9 @@ pub(in crate::lake) async fn plan(
         shown: Shown::default(),
         sync_id: stream.sync_id,
         mode: Mode::Append,
-        warnings,
+        warnings: Vec::new(),
         name,
     };
-    let wanted = Wanted::new(config, stream, &plan.columns);
-    plan.partition_by.clone_from(&wanted.by);
-    plan.warnings.extend(wanted.warning.clone());
     let base = match existing {
         None => None,
         Some(table) => {
@@ -98,6 +94,11 @@ pub(in crate::lake) async fn plan(
         Truncation::Unnumbered => Mode::Replace { generation: None, area: area() },
         Truncation::Generation(generation) => Mode::Replace { generation: Some(generation), area: area() },
     };
+    let names = base.as_ref().map(|base| schema::names(base, plan.mode == Mode::Append)).unwrap_or_default();
+    (plan.columns, plan.whole_record) = table::columns(stream, &options, names, &mut plan.warnings);
+    let wanted = Wanted::new(config, stream, &plan.columns);
+    plan.partition_by.clone_from(&wanted.by);
+    plan.warnings.extend(wanted.warning.clone());
     let table = Box::pin(settle(files, &mut plan, base, data, &wanted, stream.generation_id)).await?;
     Ok((plan, table))
 }
@@ -116,7 +117,7 @@ async fn settle(
         None => {
             let metadata = new_table(plan, &wanted, partitioning)?;
             let schema = metadata.current_schema().as_ref().clone();
-            (metadata, schema::Merged { schema, columns: wanted, dropped_nested: Vec::new() })
+            (metadata, schema::Merged { schema, columns: wanted, dropped: Vec::new() })
         }
         Some(base) => {
             let merged = merge(plan, base, &wanted)?;
@@ -140,13 +141,7 @@ async fn settle(
     let own = plan.columns.len();
     plan.columns = merged.columns;
     plan.metadata = plan.columns.split_off(own.min(plan.columns.len()));
-    if !merged.dropped_nested.is_empty() {
-        plan.warnings.push(format!(
-            "{}: nested fields that the table's type does not have are left out: {}",
-            plan.name,
-            merged.dropped_nested.join(", ")
-        ));
-    }
+    plan.without_room_for(merged.dropped);
     Ok(Table {
         schema,
         spec,
@@ -193,6 +188,8 @@ fn new_table(plan: &Plan, columns: &[Field], partitioning: &Wanted) -> anyhow::R
     if let FileFormat::Parquet(codec) = plan.file_format {
         properties.insert(CODEC.to_owned(), codec_name(codec).to_owned());
     }
+    properties.insert(parameter::STREAM.to_owned(), plan.stream.to_string());
+    properties.extend(schema::fields(columns).to_json().map(|fields| (parameter::FIELDS.to_owned(), fields)));
     let schema = schema::new(columns)?.schema;
     let spec = partitioning.spec(&schema)?;
     let builder = TableMetadataBuilder::new(
