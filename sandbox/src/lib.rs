@@ -19,6 +19,7 @@ mod control;
 mod faults;
 mod front;
 mod glue;
+mod iceberg;
 mod journal;
 mod lake_formation;
 mod model;

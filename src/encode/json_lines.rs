@@ -200,6 +200,8 @@ fn write_value<'a>(
             }
             json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, timestamps, out);
         }
+        // JSON has no times: a text, as it came.
+        NodeKind::TimeOfDay { .. } => json::write_string(&coerce::string(raw, None)?.value, out),
         NodeKind::Struct { lookup, members, dropped } => {
             if text::kind(raw) != Kind::Object {
                 return Err(Problem::Invalid);

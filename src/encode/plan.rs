@@ -40,6 +40,9 @@ pub(super) enum NodeKind {
     Timestamp {
         zoned: bool,
     },
+    TimeOfDay {
+        zoned: bool,
+    },
     /// The lookup knows the members, and after them those of the stream's that the column has no room for.
     Struct {
         lookup: Lookup,
@@ -83,6 +86,7 @@ impl Node {
             DataType::Json { max_chars } => NodeKind::Json { max_chars: *max_chars },
             DataType::Date => NodeKind::Date,
             DataType::Timestamp { zoned } => NodeKind::Timestamp { zoned: *zoned },
+            DataType::TimeOfDay { zoned } => NodeKind::TimeOfDay { zoned: *zoned },
             DataType::Array(element) => {
                 let element = Field::plain("element", DataType::clone(element));
                 NodeKind::Array(Box::new(Self::at(column, Arc::clone(path), &element, dropped, true)))

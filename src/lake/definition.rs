@@ -8,7 +8,7 @@ use super::glue::{self, History};
 use super::table::{Kind, Location, Plan, hive_type, parameter};
 use super::timestamps;
 use crate::config::{FileFormat, ParquetCodec};
-use crate::failure::Failure;
+use crate::failure::{Failure, StreamName};
 use crate::schema::merge::TableColumn;
 use crate::schema::names::{self, Named};
 use crate::schema::{Field, Originals};
@@ -33,8 +33,9 @@ const STATISTICS: [&str; 8] = [
 /// The parameters of a storage descriptor that say what its files are.
 const STORAGE_PARAMETERS: [&str; 4] = ["classification", "compressionType", "typeOfData", DESERIALIZER];
 const DESERIALIZER: &str = "CrawlerSchemaDeserializerVersion";
-/// Glue's limit of a comment, in characters.
+/// Glue's limits of a comment and of a table's description, in characters.
 const LONGEST_COMMENT: usize = 255;
+const LONGEST_DESCRIPTION: usize = 2048;
 
 /// The definition of a table that does not exist yet.
 pub(super) fn new_table(plan: &Plan, location: &Location) -> anyhow::Result<TableInput> {
@@ -42,12 +43,7 @@ pub(super) fn new_table(plan: &Plan, location: &Location) -> anyhow::Result<Tabl
     own_parameters(plan, &mut parameters);
     let input = TableInput::builder()
         .name(&plan.name.table)
-        .description(
-            format!("stream {}, written by destination-aws-datalake", plan.stream)
-                .chars()
-                .take(2048)
-                .collect::<String>(),
-        )
+        .description(description(&plan.stream))
         .table_type(match plan.kind {
             Kind::Governed => "GOVERNED",
             Kind::External | Kind::Iceberg => "EXTERNAL_TABLE",
@@ -263,8 +259,14 @@ fn column(field: &Field) -> anyhow::Result<Column> {
     column.build().map_err(odd)
 }
 
+/// What the catalog says of a table that we make, of any format.
+pub(super) fn description(stream: &StreamName) -> String {
+    let text = format!("stream {stream}, written by destination-aws-datalake");
+    text.chars().take(LONGEST_DESCRIPTION).collect()
+}
+
 /// Glue's comments are single lines of printable characters.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_COMMENT).collect()
 }
 

@@ -46,6 +46,8 @@ use table::{Kind, Location, Mode, Plan};
 
 /// Characters of a process token.
 const TOKEN_CHARS: usize = 16;
+/// How long a commit that shall end soon still waits for objects.
+const HURRIED: Duration = Duration::from_secs(4);
 /// Tables worked on at one time.
 const CONCURRENT_TABLES: usize = 16;
 
@@ -69,10 +71,11 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Counts them in `budget` for as long as they are held.
+    /// Counts them and the values of the object's partition in `budget` for as long as they are held.
     #[must_use]
-    pub fn new(statistics: Statistics, budget: &Budget) -> Self {
-        let reservation = budget.reserve(statistics.memory());
+    pub fn new(statistics: Statistics, partition: &[String], budget: &Budget) -> Self {
+        let texts: usize = partition.iter().map(String::len).sum();
+        let reservation = budget.reserve(statistics.memory() + 2 * texts as u64);
         Self { statistics, _reservation: reservation }
     }
 }
@@ -129,14 +132,23 @@ impl Watch {
         *self.stop.borrow()
     }
 
-    /// When columns and partitions must be there: half of the time, and a moment for tables whose turn comes late.
+    /// When columns and partitions must be there. All tables begin at once, so none comes too late for it.
     fn ready_by(&self) -> Instant {
-        (self.begun + self.limit / 2).max(Instant::now() + self.limit / 6)
+        self.begun + self.limit / 2
     }
 
     /// When this commit goes on with what is published; never, where all tables must move together.
     fn published_by(&self) -> Option<Instant> {
         (!self.indivisible).then(|| (self.begun + self.limit * 3 / 4).max(Instant::now() + self.limit / 6))
+    }
+
+    /// The same for a commit that shall end soon. Tables that must move together get all of its time: what is late would
+    /// fail them all.
+    fn hurried_by(&self) -> Instant {
+        match self.published_by() {
+            Some(published_by) => published_by.min(Instant::now() + HURRIED),
+            None => self.begun + self.limit,
+        }
     }
 
     /// When registration and switches must be done, counted from now where publishing has taken all the time.
@@ -276,7 +288,7 @@ impl Lake {
     /// Whether objects of an earlier commit are still being published. The next commit takes them.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
-        self.tables.iter().any(|table| table.publishing > 0)
+        self.publishing.is_busy()
     }
 
     /// Waits until one more of those is done, for ever if there is none.
@@ -340,22 +352,28 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     work
 }
 
-/// Columns and partitions of plain tables come before the objects that need them.
+/// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail,
+/// however many they are, and the others go on.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
     let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.publishing > 0;
     let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
     stream::iter(appending.collect::<Vec<_>>())
-        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
+        .for_each_concurrent(None, |work| async move {
             let partitions: HashSet<Vec<String>> =
                 work.batches.iter().map(|b| b.partition.clone()).filter(|values| !values.is_empty()).collect();
-            if let Err(error) =
-                Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch)).await
-            {
+            let making = Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch));
+            // The last answer may take a little longer.
+            let made = tokio::time::timeout_at(watch.ready_by() + watch.limit / 8, making).await;
+            if let Err(error) = made.unwrap_or_else(|_| Err(unanswered())) {
                 work.astray = true;
                 work.fail(error);
             }
         })
         .await;
+}
+
+fn unanswered() -> anyhow::Error {
+    Failure::transient("Glue did not answer in time: try again")
 }
 
 async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {

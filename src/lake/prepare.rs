@@ -22,7 +22,7 @@ use crate::config::{Config, DefaultTag, ParquetTimestamps, TableFormat};
 use crate::encode::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
 use crate::failure::{AtStream, Failure};
 use crate::protocol::{ConfiguredStream, Truncation};
-use crate::schema::partition::PartitionBy;
+use crate::schema::partition::Partitioner;
 use crate::stage::Stage;
 
 /// Who writes: told to every table and object.
@@ -40,7 +40,7 @@ pub struct Target {
     /// How objects look.
     pub layout: Arc<Layout>,
     /// How rows are shared out over partitions.
-    pub partition_by: Option<PartitionBy>,
+    pub partition_by: Option<Partitioner>,
     /// The bucket.
     pub bucket: String,
     /// Key prefix of the objects, with a slash at its end: the table's location, or the area.
@@ -226,7 +226,10 @@ fn target(
     let folder = if location.folder.is_empty() { String::new() } else { format!("{}/", location.folder) };
     Ok(Target {
         layout: Arc::new(layout),
-        partition_by: plan.partition_by.clone(),
+        partition_by: match iceberg {
+            Some(table) => table.transforms.clone().map(Partitioner::Transforms),
+            None => plan.partition_by.clone().map(Partitioner::Keys),
+        },
         bucket: location.bucket.clone(),
         folder,
         extension: plan.file_format.extension(),

@@ -18,8 +18,6 @@ use crate::claim::{Claim, StreamIndex};
 /// Objects published at one time: of all streams, and of one, so that a stream in trouble leaves room for the others.
 const CONCURRENT_OBJECTS: usize = 32;
 const CONCURRENT_OBJECTS_OF_A_STREAM: usize = 8;
-/// How long a commit that shall end soon still waits for objects.
-const HURRIED: Duration = Duration::from_secs(4);
 /// How long undoing may take.
 const ABANDON_LIMIT: Duration = Duration::from_secs(5);
 
@@ -92,6 +90,11 @@ impl Publishing {
         });
     }
 
+    /// Whether any object is on its way, or done and in no commit yet.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.tasks.is_empty() || !self.done.is_empty()
+    }
+
     /// Waits until one more object is done; for ever, if none is on its way. Nothing is lost if it is not waited for.
     pub(super) async fn one_more(&mut self) {
         match self.tasks.join_next().await {
@@ -117,7 +120,7 @@ impl Publishing {
                     },
                     _ = hurry.wait_for(|hurry| *hurry), if !hurried => {
                         hurried = true;
-                        until = Some(until.unwrap_or_else(Instant::now).min(Instant::now() + HURRIED));
+                        until = Some(watch.hurried_by());
                         continue;
                     }
                     () = until_then(until) => break,

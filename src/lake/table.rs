@@ -212,16 +212,7 @@ pub(crate) fn plan(
         None => new_location(config, stream, &name),
     };
     let mode = mode(stream, &name, existing, shown, kind, &location, token)?;
-    if let (Mode::Replace { generation: Some(ours), .. }, Some(theirs), false) =
-        (&mode, shown.generation, shown.recorded)
-        && theirs > *ours
-    {
-        warnings.push(format!(
-            "{name} holds rows of generation {theirs}, which is later than this sync's {ours}, but its parameter {} is \
-             gone: the table is replaced",
-            parameter::GENERATION
-        ));
-    }
+    warnings.extend(replaces_later(&name, &mode, shown));
     // A table that is replaced takes names as it takes types: as the stream has them now.
     let named = existing.map(|table| {
         definition::names(table, mode == Mode::Append, |key| {
@@ -261,6 +252,17 @@ pub(crate) fn plan(
         continue_table(config, &mut plan, table)?;
     }
     Ok(plan)
+}
+
+/// What the user should hear where a later generation gives way, since nothing but its rows tells of it.
+pub(super) fn replaces_later(name: &TableName, mode: &Mode, shown: Shown) -> Option<String> {
+    let Mode::Replace { generation: Some(ours), .. } = mode else { return None };
+    let theirs = shown.generation.filter(|theirs| !shown.recorded && theirs > ours)?;
+    Some(format!(
+        "{name} holds rows of generation {theirs}, which is later than this sync's {ours}, but its parameter {} is gone: \
+         the table is replaced",
+        parameter::GENERATION
+    ))
 }
 
 /// The stream's columns in a table that has names already; and whether one column holds whole records.

@@ -1,6 +1,6 @@
 //! Memory has one bound, at any size of input, records and number of streams.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::lab::{Lab, catalog, record, records, state};
 
@@ -10,7 +10,24 @@ const MIB: u64 = 1024;
 fn a_million_small_lines() {
     let lab = Lab::new();
     let config = lab.config(json!({ "memory_limit_mb": 64, "format": { "format_type": "Parquet" } }));
-    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+    million(&lab, &config);
+    let row = &lab.rows("SELECT count(*) n, count(DISTINCT id) d FROM demo.a")[0];
+    assert_eq!((&row["n"], &row["d"]), (&json!(1_000_000), &json!(1_000_000)));
+}
+
+/// The same into an Iceberg table, in several commits.
+#[test]
+fn a_million_small_lines_into_an_iceberg_table() {
+    let lab = Lab::new();
+    let config = lab.iceberg(json!({ "memory_limit_mb": 64, "commit_interval_minutes": 0.02 }));
+    million(&lab, &config);
+    assert!(lab.calls("UpdateTable").len() >= 2, "{:?}", lab.calls("UpdateTable").len());
+    let row = &lab.duckdb_iceberg("a", "SELECT count(*) n, count(DISTINCT id) d FROM t")[0];
+    assert_eq!((&row["n"], &row["d"]), (&json!(1_000_000), &json!(1_000_000)));
+}
+
+fn million(lab: &Lab, config: &Value) {
+    let mut running = lab.spawn(config, &catalog(&["a"], "append"));
     for part in 0..100_u64 {
         let lines: String = (part * 10_000..part * 10_000 + 10_000)
             .map(|id| format!("{{\"type\":\"RECORD\",\"record\":{{\"stream\":\"a\",\"data\":{{\"id\":{id}}},\"emitted_at\":1}}}}\n"))
@@ -21,8 +38,6 @@ fn a_million_small_lines() {
     let ran = running.end();
     assert_eq!((ran.code, ran.states().len()), (Some(0), 100));
     assert!(ran.peak_kib < 160 * MIB, "{} MiB", ran.peak_kib / MIB);
-    let row = &lab.rows("SELECT count(*) n, count(DISTINCT id) d FROM demo.a")[0];
-    assert_eq!((&row["n"], &row["d"]), (&json!(1_000_000), &json!(1_000_000)));
 }
 
 #[test]

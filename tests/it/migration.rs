@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{self, Lab, catalog, complete, record, records, state};
+use crate::lab::{Lab, catalog, complete, record, records, state};
+use crate::python::python;
 
 const PARQUET: &str = "org.apache.hadoop.hive.ql.io.parquet";
 
@@ -75,7 +76,7 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
         let lab = Lab::new();
         let flag = if partitioned { "yes" } else { "no" };
         let arguments = [lab.sandbox().endpoint(), kind, flag].map(std::ffi::OsStr::new);
-        let definition: Value = serde_json::from_str(&lab::python("incumbent.py", &arguments)).unwrap();
+        let definition: Value = serde_json::from_str(&python("incumbent.py", &arguments)).unwrap();
         let format =
             if kind == "json" { json!({ "format_type": "JSONL" }) } else { json!({ "format_type": "Parquet" }) };
         let config = lab.config(json!({

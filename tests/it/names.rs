@@ -114,7 +114,7 @@ fn a_comment_of_the_users_loses_no_name() {
         let config = config(&lab, kind, &json!({ "airbyte_metadata_columns": false }));
         sync(&lab, &config, &integers(&["ID"]), r#"{"ID":1}"#);
         if kind == "ICEBERG" {
-            lab.act("v", "comment");
+            lab.act("v", &["comment"]);
         } else {
             edit(&lab, |table| table["StorageDescriptor"]["Columns"][0]["Comment"] = json!("the key"));
         }

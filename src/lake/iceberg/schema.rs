@@ -137,11 +137,26 @@ fn primitive(data_type: &DataType) -> PrimitiveType {
         DataType::Date => PrimitiveType::Date,
         DataType::Timestamp { zoned: true } => PrimitiveType::Timestamptz,
         DataType::Timestamp { zoned: false } => PrimitiveType::Timestamp,
+        DataType::TimeOfDay { .. } => PrimitiveType::Time,
         DataType::String { .. }
         | DataType::Time { .. }
         | DataType::Json { .. }
         | DataType::Struct(_)
         | DataType::Array(_) => PrimitiveType::String,
+    }
+}
+
+/// Columns with times of day as a type of their own, wherever they are.
+pub(super) fn with_times(fields: &mut [Field]) {
+    fields.iter_mut().for_each(|field| times_in(&mut field.data_type));
+}
+
+fn times_in(data_type: &mut DataType) {
+    match data_type {
+        DataType::Time { zoned } => *data_type = DataType::TimeOfDay { zoned: *zoned },
+        DataType::Struct(fields) => with_times(fields),
+        DataType::Array(element) => times_in(element),
+        _ => {}
     }
 }
 
@@ -370,7 +385,8 @@ fn fit_scalar(table: &PrimitiveType, stream: &DataType) -> Option<(PrimitiveType
     Some(match (table, stream) {
         // Structured values stay valid JSON text, whatever a single value looks like.
         (P::String, T::Json { .. } | T::Struct(_) | T::Array(_)) => (P::String, T::JSON),
-        (P::String, T::Time { .. }) => (P::String, stream.clone()),
+        (P::String, T::Time { zoned } | T::TimeOfDay { zoned }) => (P::String, T::Time { zoned: *zoned }),
+        (P::Time, T::Time { zoned } | T::TimeOfDay { zoned }) => (P::Time, T::TimeOfDay { zoned: *zoned }),
         (P::String, _) => (P::String, T::STRING),
         (P::Boolean, T::Boolean) => (P::Boolean, T::Boolean),
         (P::Int | P::Long, T::Integer(_)) => (P::Long, T::INTEGER),
