@@ -62,6 +62,7 @@ fn records(kind: &str) -> (Value, Vec<String>) {
 
 fn layout(schema: &Value, file_format: FileFormat, metadata: bool) -> Arc<Layout> {
     let options = LayoutOptions {
+        dropped: Vec::new(),
         whole_record: false,
         field_ids: Vec::new(),
         columns: columns(schema, &SchemaOptions::default()),

@@ -6,15 +6,20 @@ use serde_json::{Value, json};
 use super::readback::{LINES, PARQUET, of_json, options, round_trip};
 use super::*;
 use crate::schema::coerce::{ChangeKind, FIELD_SIZE_LIMITATION, SERIALIZATION_ERROR};
-use crate::schema::merge::merge;
-use crate::schema::{Field, SchemaOptions, columns};
+use crate::schema::merge::{Merged, TableColumn, merge};
+use crate::schema::{Originals, SchemaOptions, columns};
 
 /// The column of a field of this schema, in the type that a table has for it, if one has.
-fn column(schema: &str, table_type: Option<&str>) -> Field {
+fn column(schema: &str, table_type: Option<&str>) -> Merged {
     let schema: Value = serde_json::from_str(schema).unwrap();
     let stream = columns(&json!({"properties": {"c": schema}}), &SchemaOptions::default());
-    let table: Vec<_> = table_type.iter().map(|t| ("c".to_owned(), (*t).to_owned())).collect();
-    merge(&table, &stream).unwrap().columns.remove(0)
+    let existing = |column_type: &&str| TableColumn {
+        name: "c".to_owned(),
+        column_type: (*column_type).to_owned(),
+        originals: Originals::default(),
+    };
+    let table: Vec<_> = table_type.iter().map(existing).collect();
+    merge(&table, &stream).unwrap()
 }
 
 /// What the table calls a change.
@@ -30,7 +35,7 @@ fn fate(loss: &Loss) -> &'static str {
 
 #[test]
 fn every_value_of_the_table_is_stored_as_it_says() {
-    let mut field = None;
+    let mut merged = None;
     let mut cases = 0;
     for line in include_str!("../../tests/data/values.txt").split('\n') {
         if line.is_empty() || line.starts_with('#') {
@@ -39,16 +44,17 @@ fn every_value_of_the_table_is_stored_as_it_says() {
         if let Some(declared) = line.strip_prefix("column ") {
             let (schema, table_type) =
                 declared.split_once(" in a table as ").map_or((declared, None), |(s, t)| (s, Some(t)));
-            field = Some(column(schema, table_type));
+            merged = Some(column(schema, table_type));
             continue;
         }
         let mut parts = line.split('\t');
         let (value, stored) = (parts.next().unwrap(), parts.next().unwrap());
-        let field = field.as_ref().unwrap();
+        let Merged { columns, dropped, .. } = merged.as_ref().unwrap();
         for format in [LINES, PARQUET] {
             let record = format!(r#"{{"c":{value}}}"#);
-            let (rows, mut losses) = round_trip(options(vec![field.clone()], format), &[record]);
-            let expected = (stored != "null").then(|| of_json(stored, &field.data_type));
+            let options = LayoutOptions { dropped: dropped.clone(), ..options(columns.clone(), format) };
+            let (rows, mut losses) = round_trip(options, &[record]);
+            let expected = (stored != "null").then(|| of_json(stored, &columns[0].data_type));
             assert_eq!(rows, [[expected]], "{line} in {format:?}");
             // A struct may lose several members for one reason; the table says the reason.
             let mut fates: Vec<&str> = losses.drain().iter().map(fate).collect();
@@ -80,7 +86,7 @@ fn a_record_keeps_the_last_of_repeated_keys_and_counts_what_is_not_declared() {
         ];
         assert_eq!(rows, expected);
         assert_eq!(losses.drain(), []);
-        let undeclared = Undeclared { count: 4, names: vec!["zz".into(), "o.b".into()] };
+        let undeclared = Undeclared { count: 4, names: vec!["zz".into(), "o.b".into()], others: false };
         assert_eq!(losses.drain_undeclared(), Some(undeclared));
         assert_eq!(losses.drain_undeclared(), None);
     }

@@ -86,7 +86,7 @@ impl Column {
             NodeKind::Decimal { precision, scale } => {
                 Values::Decimal { values: Vec::new(), precision: *precision, scale: *scale }
             }
-            NodeKind::Text { .. } | NodeKind::Json => Values::Text { ends: Vec::new(), bytes: Vec::new() },
+            NodeKind::Text { .. } | NodeKind::Json { .. } => Values::Text { ends: Vec::new(), bytes: Vec::new() },
             NodeKind::Struct { members, .. } => Values::Struct(members.iter().map(Self::new).collect()),
             NodeKind::Array(element) => Values::List { ends: Vec::new(), element: Box::new(Self::new(element)) },
         };
@@ -152,10 +152,16 @@ impl Column {
             }
             (Values::Int64(values), NodeKind::TimeOfDay { zoned }) => values.push(coerce::time_of_day(raw, *zoned)?),
             (Values::Float32(values), NodeKind::Number(width)) => {
+                let kept = coerce::number(raw, *width)?;
+                walk.cut(node, kept.cut);
                 #[expect(clippy::cast_possible_truncation, reason = "a single-precision number, exact as a double")]
-                values.push(coerce::number(raw, *width)? as f32);
+                values.push(kept.value as f32);
             }
-            (Values::Float64(values), NodeKind::Number(width)) => values.push(coerce::number(raw, *width)?),
+            (Values::Float64(values), NodeKind::Number(width)) => {
+                let kept = coerce::number(raw, *width)?;
+                walk.cut(node, kept.cut);
+                values.push(kept.value);
+            }
             (Values::Decimal { values, .. }, NodeKind::Decimal { precision, scale }) => {
                 let kept = coerce::decimal(raw, *precision, *scale)?;
                 walk.cut(node, kept.cut);
@@ -167,16 +173,18 @@ impl Column {
                 append_text(ends, bytes, raw.get(1..raw.len() - 1).unwrap_or_default())?;
             }
             (Values::Text { ends, bytes }, NodeKind::Text { max_chars }) => {
-                let kept = coerce::string(raw, *max_chars);
+                let kept = coerce::string(raw, *max_chars)?;
                 append_text(ends, bytes, &kept.value)?;
                 walk.cut(node, kept.cut);
             }
-            (Values::Text { ends, bytes }, NodeKind::Json) => append_text(ends, bytes, &text::compact(raw))?,
-            (Values::Struct(columns), NodeKind::Struct { lookup, members }) => {
+            (Values::Text { ends, bytes }, NodeKind::Json { max_chars }) => {
+                append_text(ends, bytes, &coerce::json(raw, *max_chars)?)?;
+            }
+            (Values::Struct(columns), NodeKind::Struct { lookup, members, dropped }) => {
                 if text::kind(raw) != Kind::Object {
                     return Err(Problem::Invalid);
                 }
-                let mark = walk.open(node, lookup, raw);
+                let mark = walk.open(node, lookup, dropped, raw);
                 for (position, (column, member)) in columns.iter_mut().zip(members).enumerate() {
                     let raw = walk.member(mark, position);
                     column.append(member, raw, timestamps, walk);

@@ -139,9 +139,9 @@ fn write_member<'a>(
     }
 }
 
-/// Whether a value is of a few bytes of one kind. So many digits fit every number's width.
-fn is_short(raw: &str, is_usual: impl Fn(&u8) -> bool) -> bool {
-    raw.len() <= 18 && raw.as_bytes().iter().all(is_usual)
+/// Whether a value is digits alone, so few that every integer has room for them.
+fn is_short_integer(raw: &str) -> bool {
+    raw.len() <= 18 && raw.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 /// Appends a value that is not null, or nothing that counts.
@@ -155,20 +155,19 @@ fn write_value<'a>(
     match &node.kind {
         NodeKind::Boolean => out.extend_from_slice(if coerce::boolean(raw)? { b"true" } else { b"false" }),
         // Most numbers are written as they came.
-        NodeKind::Integer(IntWidth::I64) if is_short(raw, |byte| byte.is_ascii_digit()) => {
+        NodeKind::Integer(IntWidth::I64) if is_short_integer(raw) => {
             out.extend_from_slice(raw.as_bytes());
         }
-        NodeKind::Number(_) if is_short(raw, |byte| byte.is_ascii_digit() || *byte == b'.') => {
-            out.extend_from_slice(raw.as_bytes());
-        }
+        NodeKind::Number(width) if coerce::is_plain_number(raw, *width) => out.extend_from_slice(raw.as_bytes()),
         NodeKind::Integer(width) => json::write_integer(coerce::integer(raw, *width)?, out),
         NodeKind::Number(width) => {
-            let value = coerce::number(raw, *width)?;
+            let kept = coerce::number(raw, *width)?;
+            walk.cut(node, kept.cut);
             if text::kind(raw) == Kind::Number {
                 out.extend_from_slice(raw.as_bytes());
             } else {
                 // A finite number has a JSON text, and writing to a vector cannot fail.
-                serde_json::to_writer(out, &value).map_err(|_| Problem::Invalid)?;
+                serde_json::to_writer(out, &kept.value).map_err(|_| Problem::Invalid)?;
             }
         }
         NodeKind::Decimal { precision, scale } => {
@@ -180,11 +179,11 @@ fn write_value<'a>(
             out.extend_from_slice(raw.as_bytes());
         }
         NodeKind::Text { max_chars } => {
-            let kept = coerce::string(raw, *max_chars);
+            let kept = coerce::string(raw, *max_chars)?;
             walk.cut(node, kept.cut);
             json::write_string(&kept.value, out);
         }
-        NodeKind::Json => json::write_string(&text::compact(raw), out),
+        NodeKind::Json { max_chars } => json::write_string(&coerce::json(raw, *max_chars)?, out),
         NodeKind::Date => {
             let days = i64::from(coerce::date(raw)?);
             if style.json_date_millis {
@@ -207,12 +206,12 @@ fn write_value<'a>(
             json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, style.json, out);
         }
         // JSON has no times: a text, as it came.
-        NodeKind::TimeOfDay { .. } => json::write_string(&coerce::string(raw, None).value, out),
-        NodeKind::Struct { lookup, members } => {
+        NodeKind::TimeOfDay { .. } => json::write_string(&coerce::string(raw, None)?.value, out),
+        NodeKind::Struct { lookup, members, dropped } => {
             if text::kind(raw) != Kind::Object {
                 return Err(Problem::Invalid);
             }
-            let mark = walk.open(node, lookup, raw);
+            let mark = walk.open(node, lookup, dropped, raw);
             out.push(b'{');
             let mut comma = false;
             for (position, member) in members.iter().enumerate() {

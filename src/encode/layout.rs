@@ -11,7 +11,7 @@ use super::field_ids::FieldId;
 use super::parquet_schema;
 use super::plan::{Lookup, Node};
 use crate::config::{FileFormat, JsonTimestamps, ParquetTimestamps};
-use crate::schema::{Field, metadata_columns};
+use crate::schema::{Field, MemberPath, metadata_columns};
 
 /// How timestamps are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,8 @@ impl MetadataColumns {
 pub struct LayoutOptions {
     /// The stream's columns, in the order in which they are written.
     pub columns: Vec<Field>,
+    /// Members of the stream's structs that the columns have no room for, since the table's types lack them.
+    pub dropped: Vec<MemberPath>,
     /// Whether the one column holds records whole, as JSON text, since the stream declares no fields.
     pub whole_record: bool,
     /// Format and compression.
@@ -96,7 +98,7 @@ impl Layout {
         let data = options.columns.iter();
         let metadata = options.metadata.iter().flat_map(|metadata| &metadata.columns);
         let fields: Vec<&Field> = data.chain(metadata).collect();
-        let nodes: Vec<Node> = fields.iter().map(|field| Node::new(field)).collect();
+        let nodes: Vec<Node> = fields.iter().map(|field| Node::new(field, &options.dropped)).collect();
         let lookup = Lookup::new(options.columns.iter().map(|field| field.source.as_str()));
         let parquet = match options.file_format {
             FileFormat::Jsonl { .. } => None,

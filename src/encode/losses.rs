@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::schema::coerce::ChangeKind;
 use crate::schema::text;
 
-/// How many undeclared fields are named; the others are only counted.
-const MAX_NAMES: usize = 32;
+/// How many undeclared fields of a stream are named; records may have a new one each, and memory has a bound.
+pub const MAX_NAMES: usize = 100;
 /// How much of an undeclared field's name is kept, in characters.
 const MAX_NAME_CHARS: usize = 100;
 
@@ -22,6 +22,9 @@ pub struct Losses {
     named: HashSet<Box<str>>,
     /// Names to be said.
     unnamed: Vec<String>,
+    /// Whether there are more than may be named; and whether that was said.
+    beyond: bool,
+    beyond_said: bool,
 }
 
 /// How many values became NULL and how many were cut.
@@ -62,8 +65,10 @@ pub struct Loss {
 pub struct Undeclared {
     /// How many values.
     pub count: u64,
-    /// The fields that have not been named before; at most 32 of a stream are.
+    /// The fields that have not been named before; at most [`MAX_NAMES`] of a stream are.
     pub names: Vec<String>,
+    /// Whether there are others, which are not named. Said once.
+    pub others: bool,
 }
 
 impl Losses {
@@ -97,7 +102,8 @@ impl Losses {
     pub fn drain_undeclared(&mut self) -> Option<Undeclared> {
         let count = std::mem::take(&mut self.undeclared);
         let names = std::mem::take(&mut self.unnamed);
-        (count > 0).then_some(Undeclared { count, names })
+        let others = self.beyond && !std::mem::replace(&mut self.beyond_said, self.beyond);
+        (count > 0).then_some(Undeclared { count, names, others })
     }
 
     /// The bytes held, about.
@@ -125,15 +131,20 @@ impl Losses {
     /// Notes a value without a column: the member `raw_key` of the struct `parent`, or of the record.
     pub(super) fn undeclared(&mut self, parent: &str, raw_key: &str) {
         self.undeclared += 1;
-        if self.named.len() >= MAX_NAMES {
+        if self.beyond {
             return;
         }
         let dot = if parent.is_empty() { "" } else { "." };
         let key = text::unescape(raw_key).0;
         let name: String = parent.chars().chain(dot.chars()).chain(key.chars()).take(MAX_NAME_CHARS).collect();
-        if !self.named.contains(name.as_str()) {
-            self.named.insert(name.as_str().into());
-            self.unnamed.push(name);
+        if self.named.contains(name.as_str()) {
+            return;
         }
+        if self.named.len() >= MAX_NAMES {
+            self.beyond = true;
+            return;
+        }
+        self.named.insert(name.as_str().into());
+        self.unnamed.push(name);
     }
 }

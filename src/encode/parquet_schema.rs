@@ -123,7 +123,7 @@ fn parquet_type(
         DataType::TimeOfDay { .. } => {
             (Physical::INT64, Some(LogicalType::Time { is_adjusted_to_u_t_c: false, unit: TimeUnit::MICROS }))
         }
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json => {
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => {
             (Physical::BYTE_ARRAY, Some(LogicalType::String))
         }
         DataType::Struct(fields) => {
@@ -175,7 +175,7 @@ fn arrow_field(name: &str, data_type: &DataType) -> FieldRef {
         DataType::Decimal { precision, scale } => {
             Arrow::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))
         }
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json => Arrow::Utf8,
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => Arrow::Utf8,
         DataType::Struct(fields) => {
             Arrow::Struct(fields.iter().map(|field| arrow_field(&field.name, &field.data_type)).collect())
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::json;
-use crate::schema::{DataType, Field, FloatWidth, IntWidth, text};
+use crate::schema::{DataType, Field, FloatWidth, IntWidth, MemberPath, text};
 
 /// A column, or a part of one.
 #[derive(Debug)]
@@ -26,53 +26,92 @@ pub(super) enum NodeKind {
     Boolean,
     Integer(IntWidth),
     Number(FloatWidth),
-    Decimal { precision: u8, scale: u8 },
-    Text { max_chars: Option<u32> },
-    Json,
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
+    Text {
+        max_chars: Option<u32>,
+    },
+    Json {
+        max_chars: Option<u32>,
+    },
     Date,
-    Timestamp { zoned: bool },
-    TimeOfDay { zoned: bool },
-    Struct { lookup: Lookup, members: Vec<Node> },
+    Timestamp {
+        zoned: bool,
+    },
+    TimeOfDay {
+        zoned: bool,
+    },
+    /// The lookup knows the members, and after them those of the stream's that the column has no room for.
+    Struct {
+        lookup: Lookup,
+        members: Vec<Node>,
+        dropped: Vec<Node>,
+    },
     Array(Box<Node>),
 }
 
 impl Node {
-    pub(super) fn new(field: &Field) -> Self {
+    /// A column, with those of `dropped` that are members of it.
+    pub(super) fn new(field: &Field, dropped: &[MemberPath]) -> Self {
         let column: Arc<str> = field.source.as_str().into();
-        Self::at(&column, Arc::clone(&column), &field.name, &field.data_type, false)
+        let all: Vec<&[String]> = dropped.iter().map(Vec::as_slice).collect();
+        Self::at(&column, Arc::clone(&column), field, &below(&field.source, &all), false)
     }
 
-    fn at(column: &Arc<str>, path: Arc<str>, name: &str, data_type: &DataType, repeated: bool) -> Self {
-        let kind = match data_type {
+    /// `dropped` are paths from here on.
+    fn at(column: &Arc<str>, path: Arc<str>, field: &Field, dropped: &[&[String]], repeated: bool) -> Self {
+        let kind = Self::kind(column, &path, &field.data_type, dropped, repeated);
+        let mut key = Vec::new();
+        json::write_string(&field.name, &mut key);
+        key.push(b':');
+        Self { path, column: Arc::clone(column), key: String::from_utf8_lossy(&key).into(), kind, repeated }
+    }
+
+    fn kind(
+        column: &Arc<str>,
+        path: &Arc<str>,
+        data_type: &DataType,
+        dropped: &[&[String]],
+        repeated: bool,
+    ) -> NodeKind {
+        match data_type {
             DataType::Boolean => NodeKind::Boolean,
             DataType::Integer(width) => NodeKind::Integer(*width),
             DataType::Number(width) => NodeKind::Number(*width),
             DataType::Decimal { precision, scale } => NodeKind::Decimal { precision: *precision, scale: *scale },
             DataType::String { max_chars } => NodeKind::Text { max_chars: *max_chars },
             DataType::Time { .. } => NodeKind::Text { max_chars: None },
-            DataType::Json => NodeKind::Json,
+            DataType::Json { max_chars } => NodeKind::Json { max_chars: *max_chars },
             DataType::Date => NodeKind::Date,
             DataType::Timestamp { zoned } => NodeKind::Timestamp { zoned: *zoned },
             DataType::TimeOfDay { zoned } => NodeKind::TimeOfDay { zoned: *zoned },
             DataType::Array(element) => {
-                NodeKind::Array(Box::new(Self::at(column, Arc::clone(&path), "element", element, true)))
+                let element = Field::plain("element", DataType::clone(element));
+                NodeKind::Array(Box::new(Self::at(column, Arc::clone(path), &element, dropped, true)))
             }
-            DataType::Struct(fields) => NodeKind::Struct {
-                lookup: Lookup::new(fields.iter().map(|field| field.source.as_str())),
-                members: fields
-                    .iter()
-                    .map(|field| {
-                        let path = format!("{path}.{}", field.source);
-                        Self::at(column, path.into(), &field.name, &field.data_type, repeated)
-                    })
-                    .collect(),
-            },
-        };
-        let mut key = Vec::new();
-        json::write_string(name, &mut key);
-        key.push(b':');
-        Self { path, column: Arc::clone(column), key: String::from_utf8_lossy(&key).into(), kind, repeated }
+            DataType::Struct(fields) => {
+                let member = |field: &Field| {
+                    let path = format!("{path}.{}", field.source);
+                    Self::at(column, path.into(), field, &below(&field.source, dropped), repeated)
+                };
+                let ends = dropped.iter().filter_map(|rest| if let [last] = rest { Some(last) } else { None });
+                let gone: Vec<Field> = ends.map(|source| Field::plain(source, DataType::JSON)).collect();
+                NodeKind::Struct {
+                    lookup: Lookup::new(fields.iter().chain(&gone).map(|field| field.source.as_str())),
+                    members: fields.iter().map(member).collect(),
+                    dropped: gone.iter().map(member).collect(),
+                }
+            }
+        }
     }
+}
+
+/// The rest of those paths that begin with `source`.
+fn below<'a>(source: &str, paths: &[&'a [String]]) -> Vec<&'a [String]> {
+    let rest = |path: &&'a [String]| path.split_first().filter(|(first, _)| *first == source).map(|(_, rest)| rest);
+    paths.iter().filter_map(rest).collect()
 }
 
 /// How many bytes of a key are compared at once.

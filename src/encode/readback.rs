@@ -22,6 +22,7 @@ pub(super) const PARQUET: FileFormat = FileFormat::Parquet(ParquetCodec::Snappy)
 pub(super) fn options(columns: Vec<Field>, file_format: FileFormat) -> LayoutOptions {
     LayoutOptions {
         columns,
+        dropped: Vec::new(),
         whole_record: false,
         file_format,
         metadata: None,
@@ -97,7 +98,7 @@ pub(super) fn of_json(raw: &str, data_type: &DataType) -> String {
         DataType::Array(element) => {
             format!("[{}]", Elements::new(raw).map(|raw| of_json(raw, element)).collect::<Vec<_>>().join(","))
         }
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json => {
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => {
             format!("{:?}", serde_json::from_str::<String>(raw).unwrap())
         }
         DataType::Boolean
@@ -147,7 +148,7 @@ fn of_arrow(array: &ArrayRef, row: usize, data_type: &DataType) -> String {
         DataType::Decimal { scale, .. } => {
             write_decimal(array.as_primitive::<at::Decimal128Type>().value(row), *scale, &mut out);
         }
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json => {
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => {
             return format!("{:?}", array.as_string::<i32>().value(row));
         }
         DataType::Date => {

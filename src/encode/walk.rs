@@ -51,8 +51,8 @@ impl<'a, 'l> Walk<'a, 'l> {
     }
 
     /// Opens an object: its members by the lookup's positions, from the returned mark on. The last one of a repeated
-    /// key counts.
-    pub(super) fn open(&mut self, node: &Node, lookup: &Lookup, raw: &'a str) -> usize {
+    /// key counts. Values of those that are `dropped`, which the lookup knows last, are noted as gone.
+    pub(super) fn open(&mut self, node: &Node, lookup: &Lookup, dropped: &[Node], raw: &'a str) -> usize {
         let mark = self.members.len();
         self.members.resize(mark + lookup.len(), None);
         let mut next = 0;
@@ -63,6 +63,11 @@ impl<'a, 'l> Walk<'a, 'l> {
                 None => self.losses.undeclared(&node.path, key),
             }
             next = position.map_or(next, |position| position + 1);
+        }
+        for (position, node) in (lookup.len() - dropped.len()..).zip(dropped) {
+            if present(self.member(mark, position)).is_some() {
+                self.nulled(node, Problem::Invalid);
+            }
         }
         mark
     }

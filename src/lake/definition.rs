@@ -9,7 +9,9 @@ use super::table::{Kind, Location, Plan, hive_type, parameter};
 use super::timestamps;
 use crate::config::{FileFormat, ParquetCodec};
 use crate::failure::{Failure, StreamName};
-use crate::schema::{Field, names};
+use crate::schema::merge::TableColumn;
+use crate::schema::names::{self, Named};
+use crate::schema::{Field, Originals};
 
 const TEXT_INPUT: &str = "org.apache.hadoop.mapred.TextInputFormat";
 const TEXT_OUTPUT: &str = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat";
@@ -28,6 +30,9 @@ const STATISTICS: [&str; 8] = [
     "sizeKey",
     "COLUMN_STATS_ACCURATE",
 ];
+/// The parameters of a storage descriptor that say what its files are.
+const STORAGE_PARAMETERS: [&str; 4] = ["classification", "compressionType", "typeOfData", DESERIALIZER];
+const DESERIALIZER: &str = "CrawlerSchemaDeserializerVersion";
 /// Glue's limits of a comment and of a table's description, in characters.
 const LONGEST_COMMENT: usize = 255;
 const LONGEST_DESCRIPTION: usize = 2048;
@@ -82,18 +87,18 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
         storage.location = old.and_then(StorageDescriptor::location).map(str::to_owned).or(storage.location);
     }
     keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default());
-    if let Some(old) = old
-        && file_format(table).map(family) == Some(family(plan.file_format))
-    {
-        // The same family of formats: the SerDe and its options are the user's.
-        storage.serde_info = old.serde_info.clone();
-        storage.input_format = old.input_format.clone();
-        storage.output_format = old.output_format.clone();
-        if let Some(theirs) = old.parameters.clone() {
-            let mut merged = theirs;
-            merged.extend(storage.parameters.take().unwrap_or_default());
-            storage.parameters = Some(merged);
+    if let Some(old) = old {
+        let mut parameters = old.parameters.clone().unwrap_or_default();
+        if file_format(table).map(family) == Some(family(plan.file_format)) {
+            // The same family of formats: the SerDe and its options are the user's.
+            storage.serde_info = old.serde_info.clone();
+            storage.input_format = old.input_format.clone();
+            storage.output_format = old.output_format.clone();
+        } else {
+            parameters.retain(|key, _| !STORAGE_PARAMETERS.contains(&key.as_str()));
         }
+        parameters.extend(storage.parameters.take().unwrap_or_default());
+        storage.parameters = Some(parameters);
     }
     input.storage_descriptor = Some(storage);
     Ok(input)
@@ -116,28 +121,23 @@ pub(super) fn history(before: &Table, after: &TableInput) -> History {
     if columns(before) == names_and_types(new) { History::Skip } else { History::Keep }
 }
 
-/// The comments and parameters that columns have already.
+/// What others have put on columns stays with those that keep their names: parameters, and comments other than ours,
+/// which told the field that the column held.
 pub(super) fn keep_comments(storage: &mut StorageDescriptor, old: &[Column]) {
-    let original = |column: &Column| {
-        let recorded = column.parameters().and_then(|all| all.get(parameter::FIELD).cloned());
-        let name = recorded.or(column.comment.clone()).unwrap_or_else(|| column.name.clone());
-        (name, column.name.clone())
-    };
-    let originals: Vec<(String, String)> = storage.columns().iter().map(original).collect();
-    // What was the original name of this column may by now be another column's.
-    let elsewhere = |comment: &str, name: &str| originals.iter().any(|(o, column)| o == comment && column != name);
     for column in storage.columns.iter_mut().flatten() {
-        if let Some(before) = old.iter().find(|before| before.name.eq_ignore_ascii_case(&column.name)) {
-            let theirs = before.comment.clone().filter(|comment| !elsewhere(comment, &column.name));
-            column.comment = theirs.or(column.comment.take());
-            let ours = column.parameters.take();
-            column.parameters = before.parameters.clone().or(ours.clone());
-            if let Some(kept) = &mut column.parameters {
-                kept.remove(parameter::FIELD);
-                kept.extend(ours.unwrap_or_default());
-            }
-        }
+        let Some(before) = old.iter().find(|before| before.name.eq_ignore_ascii_case(&column.name)) else { continue };
+        let ours = own_parameter(before, parameter::FIELD).map(printable);
+        let theirs = before.comment.clone().filter(|comment| ours.as_ref() != Some(comment));
+        column.comment = theirs.or(column.comment.take());
+        let mut parameters = before.parameters.clone().unwrap_or_default();
+        parameters.retain(|key, _| ![parameter::FIELD, parameter::MEMBERS].contains(&key.as_str()));
+        parameters.extend(column.parameters.take().unwrap_or_default());
+        column.parameters = (!parameters.is_empty()).then_some(parameters);
     }
+}
+
+fn own_parameter<'c>(column: &'c Column, key: &str) -> Option<&'c str> {
+    column.parameters().and_then(|all| all.get(key)).map(String::as_str)
 }
 
 fn family(format: FileFormat) -> bool {
@@ -148,6 +148,8 @@ fn family(format: FileFormat) -> bool {
 pub(super) fn partition(table: &StorageDescriptor, values: &[String], location: &Location) -> PartitionInput {
     let mut storage = table.clone();
     storage.location = Some(location.uri());
+    // What is noted on columns is noted on the table's. Thousands of partitions need not repeat it.
+    storage.columns.iter_mut().flatten().for_each(|column| column.parameters = None);
     PartitionInput::builder().set_values(Some(values.to_vec())).storage_descriptor(storage).build()
 }
 
@@ -196,7 +198,7 @@ fn storage(plan: &Plan, location: &Location) -> anyhow::Result<StorageDescriptor
     let mut parameters = HashMap::new();
     format_parameters(plan.file_format, &mut parameters);
     if parquet {
-        parameters.insert("CrawlerSchemaDeserializerVersion".to_owned(), "1.0".to_owned());
+        parameters.insert(DESERIALIZER.to_owned(), "1.0".to_owned());
     }
     Ok(StorageDescriptor::builder()
         .set_columns(Some(columns))
@@ -243,15 +245,15 @@ fn compression(format: FileFormat) -> &'static str {
     }
 }
 
+/// A column, with the names of its fields where they are others: in parameters for us, since comments are the users',
+/// and in the comment for whoever looks at the table.
 fn column(field: &Field) -> anyhow::Result<Column> {
     let mut column = Column::builder().name(&field.name).r#type(hive_type(&field.data_type));
     if field.source != field.name {
-        // Glue shows it beside the column; it is the only trace of the name in the source.
-        let comment = printable(&field.source);
-        if comment != field.source {
-            column = column.parameters(parameter::FIELD, &field.source);
-        }
-        column = column.comment(comment);
+        column = column.parameters(parameter::FIELD, &field.source).comment(printable(&field.source));
+    }
+    if let Some(members) = Originals::of(&field.data_type).to_json() {
+        column = column.parameters(parameter::MEMBERS, members);
     }
     column.build().map_err(odd)
 }
@@ -269,26 +271,76 @@ pub(super) fn printable(text: &str) -> String {
 
 fn partition_keys(plan: &Plan) -> anyhow::Result<Vec<Column>> {
     let Some(by) = &plan.partition_by else { return Ok(Vec::new()) };
-    by.keys().map(|(name, hive)| Column::builder().name(name).r#type(hive).build().map_err(odd)).collect()
+    let key = |(name, hive): (&str, &str)| {
+        let mut key = Column::builder().name(name).r#type(hive);
+        // A key that is a field itself, not a part of a date.
+        if let Some(field) = plan.key_columns.iter().find(|field| field.name == name && field.source != name) {
+            key = key.parameters(parameter::FIELD, &field.source).comment(printable(&field.source));
+        }
+        key.build().map_err(odd)
+    };
+    by.keys().map(key).collect()
 }
 
 fn odd(error: impl std::fmt::Display) -> anyhow::Error {
     Failure::system(error.to_string())
 }
 
-/// The columns of fields whose original names the table tells, in the comments that we gave them.
-pub(super) fn original_names(table: &Table) -> HashMap<String, String> {
+/// Whether we have named the table's columns: then one that says nothing has its field's name.
+fn is_named_by_us(table: &Table) -> bool {
+    glue::parameter(table, parameter::STREAM).is_some()
+}
+
+/// What a table says of its names. Those of partition keys are taken for good; columns are given names anew when the
+/// table is replaced. `is_field` says whether the configuration partitions by a field of that name.
+pub(super) fn names(table: &Table, appends: bool, is_field: impl Fn(&str) -> bool) -> Named {
     let columns = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
-    let original = |column: &Column| column.parameters()?.get(parameter::FIELD).cloned();
-    let named = columns.iter().filter_map(|column| Some((original(column).or(column.comment.clone())?, column.name())));
+    let columns: Vec<&Column> = if appends { columns.iter().collect() } else { Vec::new() };
+    let (mut named, ours) = (Named::default(), is_named_by_us(table));
+    let mut keeps = |field: &str, column: &Column| {
+        named.columns.entry(field.to_owned()).or_insert_with(|| column.name().to_owned());
+    };
+    let keys = table.partition_keys();
+    for column in columns.iter().copied().chain(keys) {
+        if let Some(field) = own_parameter(column, parameter::FIELD) {
+            keeps(field, column);
+        }
+    }
+    for column in columns {
+        let comment = column.comment().filter(|comment| names::stands_for(column.name(), comment));
+        let field = comment.or(ours.then_some(column.name()));
+        if let Some(field) = field.filter(|_| own_parameter(column, parameter::FIELD).is_none()) {
+            keeps(field, column);
+        }
+    }
+    for key in keys.iter().filter(|key| own_parameter(key, parameter::FIELD).is_none()) {
+        if !is_field(key.name()) {
+            named.reserved.push(key.name().to_owned());
+        } else if ours {
+            named.columns.entry(key.name().to_owned()).or_insert_with(|| key.name().to_owned());
+        }
+    }
     named
-        .filter(|(original, name)| names::stands_for(name, original))
-        .map(|(original, name)| (original, name.to_owned()))
-        .collect()
+}
+
+/// A table's columns, with what it says of their members.
+pub(super) fn table_columns(table: &Table) -> Vec<TableColumn> {
+    let all_ours = is_named_by_us(table);
+    let columns = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
+    let read = |column: &Column| {
+        let members = own_parameter(column, parameter::MEMBERS);
+        let ours = all_ours || members.is_some() || own_parameter(column, parameter::FIELD).is_some();
+        TableColumn {
+            name: column.name().to_owned(),
+            column_type: column.r#type().unwrap_or_default().to_owned(),
+            originals: Originals::read(members, ours),
+        }
+    };
+    columns.iter().map(read).collect()
 }
 
 /// Names and Glue types of a table's columns.
-pub(super) fn columns(table: &Table) -> Vec<(String, String)> {
+fn columns(table: &Table) -> Vec<(String, String)> {
     names_and_types(table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default())
 }
 

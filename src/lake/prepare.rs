@@ -206,6 +206,7 @@ fn target(
         columns: plan.metadata.clone(),
     });
     let layout = Layout::new(LayoutOptions {
+        dropped: plan.dropped.clone(),
         whole_record: plan.whole_record,
         columns: plan.columns.iter().chain(&plan.key_columns).cloned().collect(),
         file_format: plan.file_format,

@@ -76,6 +76,7 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
         columns: vec![crate::schema::Field::plain("probe", crate::schema::DataType::Boolean)],
         metadata: Vec::new(),
         added: Vec::new(),
+        dropped: Vec::new(),
         partition_by: None,
         key_columns: Vec::new(),
         file_format: FileFormat::Jsonl { gzip: false },

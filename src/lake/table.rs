@@ -13,8 +13,9 @@ use crate::config::{CalendarPart, Config, FileFormat, Partitioning, TableFormat}
 use crate::encode::TimestampStyle;
 use crate::failure::{Failure, StreamName};
 use crate::protocol::{ConfiguredStream, Truncation};
+use crate::schema::names::Named;
 use crate::schema::partition::{DatePart, PartitionBy};
-use crate::schema::{self, DataType, Field, SchemaOptions};
+use crate::schema::{self, DataType, Field, MemberPath, SchemaOptions};
 
 /// The table parameters that are ours.
 pub(super) mod parameter {
@@ -32,8 +33,12 @@ pub(super) mod parameter {
     pub(in crate::lake) const JSON_TIMESTAMPS: &str = "airbyte.json_timestamps";
     /// How timestamps are written in Parquet: `millis`, `micros` or `int96`.
     pub(in crate::lake) const PARQUET_TIMESTAMPS: &str = "airbyte.parquet_timestamps";
-    /// On a column: the field's own name, where the column's comment cannot hold it.
+    /// On a column: the field's own name, where the column has another.
     pub(in crate::lake) const FIELD: &str = "airbyte.field";
+    /// On a column: the own names of its members' fields, where the members have others.
+    pub(in crate::lake) const MEMBERS: &str = "airbyte.members";
+    /// On an Iceberg table, whose columns have no parameters: both of all columns.
+    pub(in crate::lake) const FIELDS: &str = "airbyte.fields";
     /// A switch of a partitioned table that has begun.
     pub(in crate::lake) const SWITCHING: &str = "airbyte.switching";
     /// What the table is to become by that switch.
@@ -114,6 +119,8 @@ pub(crate) struct Plan {
     pub(crate) metadata: Vec<Field>,
     /// Columns that the table lacks.
     pub(crate) added: Vec<Field>,
+    /// Members of the stream's structs that the table's have no room for.
+    pub(crate) dropped: Vec<MemberPath>,
     pub(crate) partition_by: Option<PartitionBy>,
     /// Columns of the stream that are partition keys themselves. The table has no such columns beside its keys, the
     /// files do: they keep the values as they came.
@@ -134,6 +141,20 @@ impl Plan {
     /// All columns of the table that we write, in order.
     pub(crate) fn all_columns(&self) -> impl Iterator<Item = &Field> {
         self.columns.iter().chain(&self.metadata)
+    }
+
+    /// Takes note of members that the table's structs do not have.
+    pub(super) fn without_room_for(&mut self, dropped: Vec<MemberPath>) {
+        if !dropped.is_empty() {
+            let paths: Vec<String> = dropped.iter().map(|path| path.join(".")).collect();
+            self.warnings.push(format!(
+                "{}: the table's types do not have these nested fields, whose values are left out, each with a change: {}; \
+                 a full refresh (overwrite) brings them",
+                self.name,
+                paths.join(", ")
+            ));
+        }
+        self.dropped = dropped;
     }
 }
 
@@ -195,8 +216,14 @@ pub(crate) fn plan(
     let mode = mode(stream, &name, existing, shown, kind, &location, token)?;
     warnings.extend(replaces_later(&name, &mode, shown));
     // A table that is replaced takes names as it takes types: as the stream has them now.
-    let named = existing.filter(|_| mode == Mode::Append).map(definition::original_names);
-    let (fields, whole_record) = columns(stream, &options, &named.unwrap_or_default(), &mut warnings);
+    let named = existing.map(|table| {
+        definition::names(table, mode == Mode::Append, |key| {
+            let mut fields = config.partition_fields.iter().filter(|field| field.part.is_none());
+            fields.any(|field| field.column == key || schema::names::identifier(&field.column) == key)
+        })
+    });
+    let named = named.unwrap_or_default();
+    let (fields, whole_record) = columns(stream, &options, named, &mut warnings);
     let mut partition_by = partitioning(config, stream, &fields, &mut warnings);
     if let Some(table) = existing {
         same_partition_keys(&name, table, partition_by.as_mut())?;
@@ -211,6 +238,7 @@ pub(crate) fn plan(
         whole_record,
         metadata,
         added: Vec::new(),
+        dropped: Vec::new(),
         partition_by,
         key_columns,
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
@@ -242,15 +270,14 @@ pub(super) fn replaces_later(name: &TableName, mode: &Mode, shown: Shown) -> Opt
     ))
 }
 
-/// The stream's columns, with the names that a table has given fields, by the fields' own; and whether one column holds
-/// whole records.
+/// The stream's columns in a table that has names already; and whether one column holds whole records.
 pub(super) fn columns(
     stream: &ConfiguredStream,
     options: &SchemaOptions,
-    known: &HashMap<String, String>,
+    named: Named,
     warnings: &mut Vec<String>,
 ) -> (Vec<Field>, bool) {
-    let fields = schema::columns_of_table(&stream.json_schema, options, known);
+    let fields = schema::columns_of_table(&stream.json_schema, options, named);
     if !fields.is_empty() {
         return (fields, false);
     }
@@ -295,7 +322,7 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
     plan.timestamps = timestamps::of_existing(config, &name, table, plan.file_format, &mut plan.warnings)?;
     let own = plan.columns.len();
     let wanted: Vec<Field> = plan.all_columns().cloned().collect();
-    let merged = schema::merge::merge(&definition::columns(table), &wanted).map_err(|error| {
+    let merged = schema::merge::merge(&definition::table_columns(table), &wanted).map_err(|error| {
         Failure::config(format!(
             "{name}: column {} is {} in the table but {} in the stream: replace the table with a full refresh \
              (overwrite), or give the stream another name",
@@ -305,12 +332,7 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
     plan.columns = merged.columns;
     plan.metadata = plan.columns.split_off(own.min(plan.columns.len()));
     plan.added = merged.added;
-    if !merged.dropped_nested.is_empty() {
-        plan.warnings.push(format!(
-            "{name}: nested fields that the table's type does not have are left out: {}",
-            merged.dropped_nested.join(", ")
-        ));
-    }
+    plan.without_room_for(merged.dropped);
     Ok(())
 }
 

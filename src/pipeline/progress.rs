@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::writer::{SealReason, Sizes, Writer};
 use crate::aws::Aws;
 use crate::budget::Budget;
-use crate::encode::Loss;
+use crate::encode::{Loss, MAX_NAMES};
 use crate::protocol::{Emitter, Level, Waited};
 use crate::schema::coerce::ChangeKind;
 use crate::schema::partition::{LONGEST_VALUE, NULL_PARTITION};
@@ -169,7 +169,11 @@ pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
         );
     }
     if let Some(undeclared) = writer.losses.drain_undeclared() {
-        let names = undeclared.names.join(", ");
+        let mut names = undeclared.names;
+        if undeclared.others {
+            names.push(format!("and others, of which only the first {MAX_NAMES} are named"));
+        }
+        let names = names.join(", ");
         emitter.log(
             Level::Warn,
             format_args!(

@@ -6,9 +6,12 @@
 //! - *integer*: whole numbers in any spelling (`1.0`, `1e3`), also in a string. `1.5` is not one; what does not fit the
 //!   column is too large.
 //! - *number*, *decimal*: numbers, also in a string. A decimal keeps every digit its scale has room for; if there are
-//!   more, it is rounded and counts as truncated. `NaN` and infinities are no JSON numbers and become NULL everywhere,
-//!   so that a value is the same in every format.
-//! - *string*: anything. Strings bare, numbers by their own text, objects and arrays as compact JSON.
+//!   more, it is rounded and counts as truncated. A number is the nearest one of its width; it counts as truncated if
+//!   the digits that came cannot be had back from it, written with as many. So `0.1` is itself in a `float`, and
+//!   whatever a program has printed of its own doubles is itself in a `double`, but 2⁵³ + 1 is not. `NaN` and
+//!   infinities are no JSON numbers and become NULL everywhere, so that a value is the same in every format.
+//! - *string*: anything. Strings bare, numbers by their own text, objects and arrays as compact JSON. Where the column's
+//!   length is limited, text is cut; half of a number or of JSON would say something else, so these become NULL.
 //! - *date*: `yyyy-MM-dd`, also with `/`, `.`, a space or nothing between; a time after it is dropped.
 //! - *timestamp*: a date, `T` or space, a time to the nanosecond, any offset; UTC if none. The reference calls a bare
 //!   date invalid; here it is its midnight, since sources send it and the incumbent stored it so. Digits that the
@@ -17,7 +20,8 @@
 //! - *time*: any text, as sent. Where the column is of times and not of text: `HH:mm`, seconds and a fraction if there are
 //!   any, and an offset; in UTC if the source declares offsets, the clock's reading if it does not. 24:00 and the leap
 //!   second at a day's end are too large, since no such column holds them.
-//! - *JSON*: anything, as compact JSON with its digits, escapes, order and repeated keys.
+//! - *JSON*: anything, as compact JSON with its digits, escapes, order and repeated keys; NULL where it is longer than
+//!   the column.
 //!
 //! Years before 0001 and after 9999 are valid but too large. `null` is NULL without a change.
 
@@ -159,13 +163,21 @@ pub fn integer(raw: &str, width: IntWidth) -> Result<i64, Problem> {
     if fits { Ok(value) } else { Err(Problem::TooLarge) }
 }
 
-/// A finite number. A single-precision one is the nearest to the text, and exact as a double.
-pub fn number(raw: &str, width: FloatWidth) -> Result<f64, Problem> {
+/// The finite number that is nearest to the text. A single-precision one is exact as a double.
+pub fn number(raw: &str, width: FloatWidth) -> Result<Kept<f64>, Problem> {
     let text = number_text(raw)?;
-    match width {
-        FloatWidth::F64 => numeric::double(&text),
-        FloatWidth::F32 => numeric::single(&text).map(f64::from),
-    }
+    let (value, whole) = match width {
+        FloatWidth::F64 => numeric::double(&text)?,
+        FloatWidth::F32 => numeric::single(&text)?,
+    };
+    Ok(Kept { value, cut: (!whole).then_some(FIELD_SIZE_LIMITATION) })
+}
+
+/// Whether a JSON number can be stored as it came without a look at its value.
+#[inline]
+#[must_use]
+pub fn is_plain_number(raw: &str, width: FloatWidth) -> bool {
+    numeric::is_plain(raw, width == FloatWidth::F32)
 }
 
 /// The unscaled value of a decimal.
@@ -179,21 +191,33 @@ pub fn write_decimal(value: i128, scale: u8, out: &mut Vec<u8>) {
     numeric::write_decimal(value, scale, out);
 }
 
-/// The text of any value but null.
-#[must_use]
-pub fn string(raw: &str, max_chars: Option<u32>) -> Kept<Cow<'_, str>> {
-    let (value, whole) = if text::kind(raw) == Kind::String { text::unescape(raw) } else { (text::compact(raw), true) };
+/// The text of any value but null. Only text is cut.
+pub fn string(raw: &str, max_chars: Option<u32>) -> Result<Kept<Cow<'_, str>>, Problem> {
+    if text::kind(raw) != Kind::String {
+        return Ok(Kept { value: json(raw, max_chars)?, cut: None });
+    }
+    let (mut value, whole) = text::unescape(raw);
     let mut cut = (!whole).then_some(SERIALIZATION_ERROR);
-    let mut value = value;
-    let end = max_chars.and_then(|max| value.char_indices().nth(usize::try_from(max).unwrap_or(usize::MAX)));
-    if let Some((end, _)) = end {
+    if let Some(end) = end_of_room(&value, max_chars) {
         cut = Some(FIELD_SIZE_LIMITATION);
         match &mut value {
             Cow::Borrowed(text) => *text = text.get(..end).unwrap_or_default(),
             Cow::Owned(text) => text.truncate(end),
         }
     }
-    Kept { value, cut }
+    Ok(Kept { value, cut })
+}
+
+/// The JSON text of any value but null, if there is room for all of it.
+pub fn json(raw: &str, max_chars: Option<u32>) -> Result<Cow<'_, str>, Problem> {
+    let value = text::compact(raw);
+    if end_of_room(&value, max_chars).is_some() { Err(Problem::TooLarge) } else { Ok(value) }
+}
+
+/// Where a text passes its limit, if it does.
+fn end_of_room(text: &str, max_chars: Option<u32>) -> Option<usize> {
+    let max = usize::try_from(max_chars?).unwrap_or(usize::MAX);
+    text.char_indices().nth(max).map(|(end, _)| end)
 }
 
 /// Days since 1970-01-01.

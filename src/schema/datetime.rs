@@ -145,7 +145,17 @@ impl<'a> Reader<'a> {
     }
 
     fn spaces(&mut self) {
-        while self.eat(b' ') {}
+        while self.eat(b' ') || self.eat(b'\t') {}
+    }
+
+    /// What stands between a date and its time, if a time comes: a `T`, or any space.
+    fn begins_time(&mut self) -> bool {
+        if self.eat(b'T') || self.eat(b't') {
+            return true;
+        }
+        let before = self.rest;
+        self.spaces();
+        self.rest.len() < before.len() && self.leading_digits() > 0
     }
 
     /// Whether the text says that its year is before Christ.
@@ -197,10 +207,9 @@ fn in_range(days: i64, before_christ: bool) -> Result<i64, Problem> {
 
 /// A date; a time after it is checked and dropped.
 pub(super) fn date(text: &str) -> Result<i32, Problem> {
-    let mut reader = Reader { rest: text.trim_ascii().as_bytes() };
+    let mut reader = Reader { rest: text.trim().as_bytes() };
     let (civil, compact) = reader.date().ok_or(Problem::Invalid)?;
-    if matches!(reader.peek(), Some(b'T' | b't' | b' ')) && reader.rest.get(1).is_some_and(u8::is_ascii_digit) {
-        reader.skip(1);
+    if reader.begins_time() {
         reader.time(compact).ok_or(Problem::Invalid)?;
         reader.offset().ok_or(Problem::Invalid)?;
     }
@@ -214,20 +223,13 @@ pub(super) fn date(text: &str) -> Result<i32, Problem> {
 /// A timestamp. No zone means UTC. Where the column has no zone, an offset is dropped and the clock reading kept.
 /// A date alone is its midnight.
 pub(super) fn timestamp(text: &str, zoned: bool) -> Result<Instant, Problem> {
-    let mut reader = Reader { rest: text.trim_ascii().as_bytes() };
+    let mut reader = Reader { rest: text.trim().as_bytes() };
     let (civil, compact) = reader.date().ok_or(Problem::Invalid)?;
     let (mut seconds, mut nanos) = (0, 0);
     let mut offset = None;
-    if matches!(reader.peek(), Some(b'T' | b't')) {
-        reader.skip(1);
+    if reader.begins_time() {
         (seconds, nanos) = reader.time(compact).ok_or(Problem::Invalid)?;
         offset = reader.offset().ok_or(Problem::Invalid)?;
-    } else if reader.peek() == Some(b' ') {
-        reader.spaces();
-        if reader.peek().is_some_and(|b| b.is_ascii_digit()) {
-            (seconds, nanos) = reader.time(compact).ok_or(Problem::Invalid)?;
-            offset = reader.offset().ok_or(Problem::Invalid)?;
-        }
     }
     let before_christ = reader.before_christ();
     if !reader.rest.is_empty() {

@@ -1,25 +1,27 @@
 //! JSON schema to column types.
 
-use std::collections::HashMap;
-
 use serde_json::{Map, Value};
 
-use super::{DataType, Field, MAX_DEPTH, METADATA_NAMES, SchemaOptions, hive, names};
+use super::members::{MAX_PARAMETER_CHARS, Originals};
+use super::names::{self, Named};
+use super::{DataType, Field, MAX_DEPTH, METADATA_NAMES, SchemaOptions, hive};
 
 /// The columns of a stream: one per property of its schema, in order, with names as stored. Total: a schema that says
 /// nothing usable gives no columns, a property that says nothing usable gives a column of JSON text.
 #[must_use]
 pub fn columns(json_schema: &Value, options: &SchemaOptions) -> Vec<Field> {
-    columns_of_table(json_schema, options, &HashMap::new())
+    columns_of_table(json_schema, options, Named::default())
 }
 
-/// Like [`columns`], but with the names that fields have in a table that exists: `known` has the column of a field's
-/// original name. Without it a field that appears could take the column of another that it meets.
+/// Like [`columns`], in a table that has names already. Without them a field that appears could take the column of
+/// another that it meets.
 #[must_use]
-pub fn columns_of_table(json_schema: &Value, options: &SchemaOptions, known: &HashMap<String, String>) -> Vec<Field> {
+pub fn columns_of_table(json_schema: &Value, options: &SchemaOptions, mut table: Named) -> Vec<Field> {
     let Some(properties) = json_schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
-    let reserved: &[&str] = if options.metadata_columns { &METADATA_NAMES } else { &[] };
-    let stored = names::distinct_from(properties.keys().map(String::as_str), reserved, known);
+    if options.metadata_columns {
+        table.reserved.extend(METADATA_NAMES.map(str::to_owned));
+    }
+    let stored = names::distinct_in(properties.keys().map(String::as_str), &table);
     properties
         .iter()
         .zip(stored)
@@ -32,12 +34,13 @@ fn column_type(schema: &Value, options: &SchemaOptions) -> DataType {
     match read(schema, options, 0) {
         Shape::Fixed(data_type)
             if data_type.depth() <= MAX_DEPTH
-                && hive::type_string(&data_type).chars().count() <= hive::MAX_TYPE_CHARS =>
+                && hive::type_string(&data_type).chars().count() <= hive::MAX_TYPE_CHARS
+                && Originals::of(&data_type).to_json().is_none_or(|kept| kept.len() <= MAX_PARAMETER_CHARS) =>
         {
             data_type
         }
         Shape::Text => DataType::STRING,
-        Shape::Fixed(_) | Shape::Null | Shape::Open => DataType::Json,
+        Shape::Fixed(_) | Shape::Null | Shape::Open => DataType::JSON,
     }
 }
 
@@ -200,7 +203,7 @@ mod tests {
     fn type_of(schema: &Value) -> String {
         let columns = columns(&json!({"properties": {"c": schema}}), &SchemaOptions::default());
         match &columns[0].data_type {
-            DataType::Json => "json".to_owned(),
+            DataType::Json { .. } => "json".to_owned(),
             DataType::Time { zoned } => format!("time {zoned}"),
             DataType::Timestamp { zoned } => format!("timestamp {zoned}"),
             other => hive::type_string(other),

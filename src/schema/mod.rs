@@ -12,13 +12,15 @@
 //! - A union (`oneOf`, `anyOf`, `allOf`) of which one alternative is left without `null` is that alternative. Any other
 //!   union is JSON text, unless a scalar `type` beside it says what the value is.
 //! - A stream whose schema declares no fields has one column, [`whole_record_column`].
-//! - Types nested deeper than [`MAX_DEPTH`], or whose name exceeds what Glue stores, are JSON text.
+//! - Types nested deeper than [`MAX_DEPTH`], or whose name or whose members' original names exceed what Glue stores, are
+//!   JSON text.
 
 mod clock;
 pub mod coerce;
 mod datetime;
 pub mod hive;
 mod json_schema;
+mod members;
 pub mod merge;
 pub mod names;
 mod numeric;
@@ -28,6 +30,7 @@ pub mod text;
 pub mod transform;
 
 pub use json_schema::{columns, columns_of_table};
+pub use members::{MemberPath, Originals};
 
 /// How deep structs and arrays may nest. Deeper types are JSON text, so recursion over a type is bounded whatever the
 /// data looks like.
@@ -76,7 +79,10 @@ pub enum DataType {
     /// Any number of values of one type.
     Array(Box<DataType>),
     /// The text of any JSON value.
-    Json,
+    Json {
+        /// The length in characters beyond which there is no value: part of a JSON text is none.
+        max_chars: Option<u32>,
+    },
 }
 
 /// Width of a stored integer.
@@ -104,6 +110,8 @@ pub enum FloatWidth {
 impl DataType {
     /// Text of any length.
     pub const STRING: Self = Self::String { max_chars: None };
+    /// JSON text of any length.
+    pub const JSON: Self = Self::Json { max_chars: None };
     /// A 64-bit integer.
     pub const INTEGER: Self = Self::Integer(IntWidth::I64);
     /// A double.
@@ -156,7 +164,7 @@ pub const METADATA_NAMES: [&str; 4] =
 /// Airbyte's raw tables.
 #[must_use]
 pub fn whole_record_column() -> Field {
-    Field::plain("_airbyte_data", DataType::Json)
+    Field::plain("_airbyte_data", DataType::JSON)
 }
 
 /// The metadata columns, the same in every table format.

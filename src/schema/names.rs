@@ -2,7 +2,13 @@
 //!
 //! Two names that meet are told apart without looking at their order, so that a catalog that lists its columns
 //! differently tomorrow cannot exchange the contents of two columns: a name that is already an identifier keeps it, all
-//! others that meet it get the hash of their original. So do those that meet only each other.
+//! others that meet it get the hash of their original. So do those that meet only each other. A table that exists
+//! remembers whose its columns are ([`Named`]), and a column stays its field's when the field is gone.
+//!
+//! Members of structs stand in type strings, `struct<name:type>`, which each engine parses in its own way. Hive and
+//! Trino (`TypeInfoUtils`) take letters and digits of any alphabet, `_`, `.` and, by now, spaces and `$`; Athena's
+//! guide names `[A-Za-z0-9_.]`. Spark (`CatalystSqlParser`) takes `[A-Za-z0-9_]` and no names that read as numbers, and
+//! refuses a table whole for a single other member, so that is what we write.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,14 +22,20 @@ pub const MAX_NAME_CHARS: usize = 255;
 /// the incumbent has it. Never empty, never longer than Glue allows.
 #[must_use]
 pub fn identifier(original: &str) -> String {
-    let mut name = nested_identifier(original);
+    let mut name = reduced(original);
     name.make_ascii_lowercase();
     name
 }
 
-/// A member's name in a struct: like [`identifier`], but its case is kept.
+/// A member's name in a struct: like [`identifier`], but its case is kept, and what SQL reads as a number begins with an
+/// underscore.
 #[must_use]
 pub fn nested_identifier(original: &str) -> String {
+    let name = reduced(original);
+    if is_number(&name) { format!("_{name}") } else { name }
+}
+
+fn reduced(original: &str) -> String {
     let mut name: String = original
         .nfd()
         .filter(|c| !is_combining_mark(*c))
@@ -36,48 +48,72 @@ pub fn nested_identifier(original: &str) -> String {
     name
 }
 
+/// Whether Spark's grammar takes a name for a number: `12`, `1e5`, and with a letter for the type, `30d`, `1BD`.
+fn is_number(name: &str) -> bool {
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
+    let exponent = rest.strip_prefix('e').filter(|power| power.starts_with(|c: char| c.is_ascii_digit()));
+    let suffix = exponent.map_or(rest.as_str(), |power| power.trim_start_matches(|c: char| c.is_ascii_digit()));
+    rest.len() < name.len() && matches!(suffix, "" | "l" | "s" | "y" | "f" | "d" | "bd")
+}
+
+/// What a table that exists says of its names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The column of each field, by the field's own name. It is nobody else's, also when the stream has lost the field.
+    pub columns: HashMap<String, String>,
+    /// Names that no column may have.
+    pub reserved: Vec<String>,
+}
+
 /// Identifiers for names that live side by side, in their order, each different from all others.
 pub fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    distinct_from(names, &[], &HashMap::new())
+    distinct_in(names, &Named::default())
 }
 
-/// Like [`distinct`], and different from all `reserved` identifiers too. Those of `known` keep the identifier that they
-/// have there.
-pub fn distinct_from<'a>(
-    names: impl IntoIterator<Item = &'a str>,
-    reserved: &[&str],
-    known: &HashMap<String, String>,
-) -> Vec<String> {
-    tell_apart(names.into_iter().map(|name| (name, identifier(name))).collect(), reserved, known)
+/// Like [`distinct`], in a table that has names already.
+pub fn distinct_in<'a>(names: impl IntoIterator<Item = &'a str>, table: &Named) -> Vec<String> {
+    tell_apart(names.into_iter().map(|name| (name, identifier(name))).collect(), table)
 }
 
-/// Whether `name` is an identifier that `original` may have been given, other than itself.
+/// Whether `column` is a name that the field `original` may have been given, other than its own.
 #[must_use]
-pub fn stands_for(name: &str, original: &str) -> bool {
-    let plain = identifier(original);
+pub fn stands_for(column: &str, original: &str) -> bool {
+    column != original && is_made_of(column, &identifier(original))
+}
+
+/// Whether `member` is a name that the member `original` of a struct may have been given, other than its own.
+#[must_use]
+pub fn stands_for_member(member: &str, original: &str) -> bool {
+    member != original && is_made_of(member, &nested_identifier(original))
+}
+
+/// Whether a name is `plain`, or `plain` with a stable suffix.
+#[must_use]
+pub fn is_made_of(name: &str, plain: &str) -> bool {
     let stem: String = plain.chars().take(MAX_NAME_CHARS - 9).collect();
     let hash = name.strip_prefix(&stem).and_then(|rest| rest.strip_prefix('_'));
-    let suffixed = hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
-    name != original && (name == plain || suffixed)
+    name == plain || hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Names for the members of one struct. Engines compare them without case, so they differ in more than case.
 pub fn distinct_nested<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    tell_apart(names.into_iter().map(|name| (name, nested_identifier(name))).collect(), &[], &HashMap::new())
+    tell_apart(names.into_iter().map(|name| (name, nested_identifier(name))).collect(), &Named::default())
 }
 
-fn tell_apart(names: Vec<(&str, String)>, reserved: &[&str], known: &HashMap<String, String>) -> Vec<String> {
+fn tell_apart(names: Vec<(&str, String)>, table: &Named) -> Vec<String> {
     let mut meeting: HashMap<String, usize> = HashMap::new();
     for (_, name) in &names {
         *meeting.entry(name.to_ascii_lowercase()).or_default() += 1;
     }
-    let mut taken: HashSet<String> = reserved.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let mut taken: HashSet<String> = table.reserved.iter().map(|name| name.to_ascii_lowercase()).collect();
     // First whoever keeps its name: those that meet nobody, then those that needed no change. Only then the others,
     // so that a suffixed name can never take a name from a column that has a right to it.
     let mut result: Vec<Option<String>> = vec![None; names.len()];
     for (slot, (original, _)) in result.iter_mut().zip(&names) {
-        *slot = known.get(*original).filter(|name| taken.insert(name.to_ascii_lowercase())).cloned();
+        *slot = table.columns.get(*original).filter(|name| taken.insert(name.to_ascii_lowercase())).cloned();
     }
+    // The values of a field that is gone stay its own: no other field's may come below them.
+    taken.extend(table.columns.values().map(|name| name.to_ascii_lowercase()));
     for exact in [false, true] {
         for (slot, (original, name)) in result.iter_mut().zip(&names) {
             let folded = name.to_ascii_lowercase();
@@ -144,6 +180,21 @@ mod tests {
         assert_eq!(nested_identifier("Größe.x"), "Gro_e_x");
     }
 
+    /// What PySpark 4.3 parses and refuses in `struct<name:bigint>`; `tests/python/spark.py` asks it.
+    #[test]
+    fn members_are_never_numbers() {
+        for number in ["1", "12", "1e5", "1E5", "1L", "30d", "7S", "7y", "1.5", "1bd", "1e5d", "2F"] {
+            assert!(nested_identifier(number).starts_with(['_', '1']), "{number}");
+            assert!(!is_number(&nested_identifier(number)), "{number}");
+        }
+        assert_eq!((nested_identifier("30d").as_str(), nested_identifier("1.5").as_str()), ("_30d", "1_5"));
+        for name in ["1a", "e5", "1st", "7d_click", "1e", "d", "1dd", "_1", "1ee5"] {
+            assert_eq!(nested_identifier(name), name);
+        }
+        // Columns stand in no type string: they keep their digits, as the incumbent's do.
+        assert_eq!(identifier("30d"), "30d");
+    }
+
     #[test]
     fn names_that_meet_are_told_apart_whatever_their_order() {
         assert_eq!(distinct(["ID", "id", "x"]), ["id_56e8eb60", "id", "x"]);
@@ -171,7 +222,8 @@ mod tests {
 
     #[test]
     fn reserved_names_are_left_alone() {
-        let names = distinct_from(["_airbyte_meta", "a"], &["_airbyte_meta"], &HashMap::new());
+        let table = Named { reserved: vec!["_airbyte_meta".to_owned()], ..Named::default() };
+        let names = distinct_in(["_airbyte_meta", "a"], &table);
         assert!(names[0].starts_with("_airbyte_meta_"), "{names:?}");
         assert_eq!(names[1], "a");
         assert_eq!(distinct(["_airbyte_meta"]), ["_airbyte_meta"]);
@@ -179,11 +231,14 @@ mod tests {
 
     #[test]
     fn what_a_table_has_named_keeps_its_name() {
-        let known = HashMap::from([("ID".to_owned(), "id".to_owned())]);
-        assert_eq!(distinct_from(["ID"], &[], &known), ["id"]);
-        let both = distinct_from(["id", "ID"], &[], &known);
+        let columns = HashMap::from([("ID".to_owned(), "id".to_owned())]);
+        let table = Named { columns, ..Named::default() };
+        assert_eq!(distinct_in(["ID"], &table), ["id"]);
+        let both = distinct_in(["id", "ID"], &table);
         assert_eq!(both[1], "id");
         assert!(both[0].starts_with("id_"), "{both:?}");
+        // A field that is gone has left its column to nobody.
+        assert_eq!(distinct_in(["id", "iD", "x"], &table)[0], both[0]);
         for (name, original, expected) in [
             ("id", "ID", true),
             ("id_56e8eb60", "ID", true),

@@ -169,19 +169,139 @@ pub(super) fn write_decimal(value: i128, scale: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// A finite double from the full text.
-pub(super) fn double(text: &str) -> Result<f64, Problem> {
+/// Significant digits that every number of a width gives back.
+const DOUBLE_DIGITS: usize = 15;
+const SINGLE_DIGITS: usize = 6;
+/// More digits than any double has: those of the smallest one's exact value are fewer.
+const MOST_DIGITS: usize = 800;
+
+/// The finite double nearest to the full text, and whether it says all its digits.
+pub(super) fn double(text: &str) -> Result<(f64, bool), Problem> {
     // `f64` also reads `inf` and `nan`, which are not numbers here.
     if !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')) {
         return Err(Problem::Invalid);
     }
     let value: f64 = text.parse().map_err(|_| Problem::Invalid)?;
-    if value.is_finite() { Ok(value) } else { Err(Problem::TooLarge) }
+    if !value.is_finite() {
+        return Err(Problem::TooLarge);
+    }
+    Ok((value, is_short(text, DOUBLE_DIGITS) || says(value, text)))
 }
 
-/// A finite single-precision number from the full text.
-pub(super) fn single(text: &str) -> Result<f32, Problem> {
+/// The finite single-precision number nearest to the full text, as a double, and whether it says all its digits.
+pub(super) fn single(text: &str) -> Result<(f64, bool), Problem> {
     double(text)?;
     let value: f32 = text.parse().map_err(|_| Problem::Invalid)?;
-    if value.is_finite() { Ok(value) } else { Err(Problem::TooLarge) }
+    if !value.is_finite() {
+        return Err(Problem::TooLarge);
+    }
+    let value = f64::from(value);
+    Ok((value, is_short(text, SINGLE_DIGITS) || says(value, text)))
+}
+
+/// Whether a number has so few digits, and none of them far from the point, that there is no doubt.
+fn is_short(text: &str, digits: usize) -> bool {
+    let count = text.bytes().filter(u8::is_ascii_digit).count();
+    text.len() <= digits + 2 && count <= digits && !text.bytes().any(|b| matches!(b, b'e' | b'E'))
+}
+
+/// Whether a text is digits and at most a point, so few that a double or a single-precision number says them all.
+pub(super) fn is_plain(text: &str, single: bool) -> bool {
+    let digits = if single { SINGLE_DIGITS } else { DOUBLE_DIGITS };
+    is_short(text, digits) && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+/// Whether a number, written with as many digits as `text` has, is what `text` says. Most texts of 16 or 17 digits are
+/// what a program has printed of a double, so they are.
+fn says(value: f64, text: &str) -> bool {
+    let Some(Digits { digits, exponent, .. }) = digits(text) else { return false };
+    let Some(more) = digits.len().checked_sub(1) else { return true };
+    if value == 0.0 || more >= MOST_DIGITS {
+        return false;
+    }
+    let written = format!("{:.more$e}", value.abs());
+    let Some((mantissa, power)) = written.split_once('e') else { return false };
+    let same = mantissa.bytes().filter(|b| *b != b'.').eq(digits.iter().copied());
+    same && power.parse::<i64>().is_ok_and(|power| i64::try_from(more).is_ok_and(|more| exponent + more == power))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_says_its_digits_or_not() {
+        for text in [
+            "0",
+            "-0.0",
+            "0e99",
+            "0.1",
+            "0.30000000000000004",
+            "1.7976931348623157e308",
+            "5e-324",
+            "4.9e-324",
+            "2.2250738585072014E-308",
+            "0.10000000000000001",
+            "123456789012345",
+            "9007199254740992",
+            "1e23",
+            "1E22",
+            "0.1000000000000000055511151231257827021181583404541015625",
+            "-12.50",
+            "52.520006599999995",
+            "1000000000000000000000",
+            "0.000001000000000000000000000000",
+        ] {
+            assert!(double(text).unwrap().1, "{text}");
+        }
+        for text in [
+            "9007199254740993",
+            "0.12345678901234567890",
+            "1e-400",
+            "123456789012345678",
+            "0.1000000000000000055",
+            "99999999999999999.9",
+            "1.234567e-320",
+            "-0.30000000000000001",
+        ] {
+            assert!(!double(text).unwrap().1, "{text}");
+        }
+        for (text, whole) in [
+            ("0.1", true),
+            ("16777216", true),
+            ("16777217", false),
+            ("3.14159274", true),
+            ("3.14159265358979", false),
+            ("3.4028235e38", true),
+            ("1e-46", false),
+            ("123456", true),
+            ("1.5", true),
+            ("8388608.5", false),
+        ] {
+            assert_eq!(single(text).unwrap().1, whole, "{text}");
+        }
+        let many = format!("0.{}", "7".repeat(100_000));
+        assert!(!double(&many).unwrap().1);
+    }
+
+    /// Whatever a program prints of a double is told by the double.
+    #[test]
+    fn what_was_printed_of_a_number_is_whole() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..20_000 {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let value = f64::from_bits(bits);
+            if value.is_finite() {
+                for text in [format!("{value:e}"), format!("{value:.16e}"), format!("{value}")] {
+                    assert_eq!(double(&text), Ok((value, true)), "{text}");
+                }
+            }
+            let value = f32::from_bits(u32::try_from(bits >> 32).unwrap());
+            if value.is_finite() {
+                assert_eq!(single(&format!("{value:e}")), Ok((f64::from(value), true)), "{value:e}");
+            }
+        }
+    }
 }

@@ -94,6 +94,8 @@ pub struct PartitionBy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     name: String,
+    /// The name of a part of a date before it was told apart from others.
+    plain: String,
     hive_type: String,
     /// Which of the sources.
     source: usize,
@@ -174,18 +176,22 @@ impl PartitionBy {
             self.sources.push(column.source.clone());
             self.sources.len() - 1
         });
-        let name = match part {
+        let plain = match part {
             None => column.name.clone(),
             Some(part) => {
                 let ending = part.ending();
                 let stem: String = column.name.chars().take(names::MAX_NAME_CHARS - ending.len() - 1).collect();
-                names::apart_from(&format!("{stem}_{ending}"), taken.iter().map(String::as_str))
+                format!("{stem}_{ending}")
             }
+        };
+        let name = match part {
+            None => plain.clone(),
+            Some(_) => names::apart_from(&plain, taken.iter().map(String::as_str)),
         };
         taken.push(name.clone());
         let hive_type = hive::type_string(&data_type);
         let data_type = if part.is_some() { column.data_type.clone() } else { data_type };
-        self.keys.push(Key { name, hive_type, source, data_type, part });
+        self.keys.push(Key { name, plain, hive_type, source, data_type, part });
     }
 
     /// The partition keys: name and Glue type.
@@ -199,8 +205,8 @@ impl PartitionBy {
         self.keys.iter().any(|key| key.part.is_none() && key.name == column)
     }
 
-    /// Goes on with the keys of a table that exists, whose types win. False if they are others: another number, other
-    /// names, or types that these values do not have.
+    /// Goes on with the keys of a table that exists, whose types win, and the suffix that told a key apart from a column
+    /// that may be gone. False if they are others: another number, other names, or types that these values do not have.
     #[must_use]
     pub fn adopt(&mut self, existing: &[(String, String)]) -> bool {
         if existing.len() != self.keys.len() {
@@ -213,8 +219,13 @@ impl PartitionBy {
                 (DataType::String { .. }, _) | (DataType::Integer(_), DataType::Integer(_)) => true,
                 (theirs, ours) => theirs == ours,
             };
-            if !fits || !name.eq_ignore_ascii_case(&key.name) {
+            let same = name.eq_ignore_ascii_case(&key.name)
+                || (key.part.is_some() && names::is_made_of(&name.to_lowercase(), &key.plain));
+            if !fits || !same {
                 return false;
+            }
+            if key.part.is_some() {
+                key.name = name.to_lowercase();
             }
             key.hive_type.clone_from(hive_type);
             if key.part.is_none() {
@@ -274,7 +285,7 @@ fn date_of(raw: &str, data_type: &DataType) -> Option<(i64, i64, i64)> {
 /// A value as the catalog writes it.
 fn value_of(raw: &str, data_type: &DataType) -> Option<String> {
     match data_type {
-        DataType::String { max_chars } => Some(coerce::string(raw, *max_chars).value.into_owned()),
+        DataType::String { max_chars } => coerce::string(raw, *max_chars).ok().map(|kept| kept.value.into_owned()),
         DataType::Integer(width) => coerce::integer(raw, *width).ok().map(|value| value.to_string()),
         DataType::Boolean => coerce::boolean(raw).ok().map(|value| value.to_string()),
         DataType::Date => date_of(raw, data_type).map(|date| DatePart::Date.of(date)),
@@ -352,7 +363,7 @@ mod tests {
             field("born", DataType::Date),
             field("at", DataType::Timestamp { zoned: true }),
             field("price", DataType::NUMBER),
-            field("any", DataType::Json),
+            field("any", DataType::JSON),
         ]
     }
 
@@ -457,6 +468,13 @@ mod tests {
         let cursor = Field::plain("c", DataType::Date);
         let by = PartitionBy::cursor(&[DatePart::Year], &cursor, ["c", "c_year"]).unwrap();
         assert!(by.keys().all(|(name, _)| name.starts_with("c_year_")), "{by:?}");
+        // The key of a table keeps the name that it was given, whatever the stream's columns are by now.
+        for (columns, key) in [(&["c"][..], "c_year_0badcafe"), (&["c", "c_year_12345678"], "c_year")] {
+            let mut by = PartitionBy::cursor(&[DatePart::Year], &cursor, columns.iter().copied()).unwrap();
+            assert!(by.adopt(&[(key.to_owned(), "bigint".to_owned())]), "{key}");
+            assert_eq!(by.keys().collect::<Vec<_>>(), [(key, "bigint")]);
+            assert!(!by.adopt(&[("c_years".to_owned(), "bigint".to_owned())]));
+        }
         assert_eq!(PartitionBy::cursor(&ALL, &Field::plain("c", DataType::INTEGER), []), None);
         assert_eq!(PartitionBy::cursor(&[], &cursor, []), None);
     }

@@ -5,6 +5,7 @@
 mod calls;
 mod commands;
 mod deletion;
+mod evolution;
 mod faults;
 mod formats;
 mod governed;
@@ -14,6 +15,7 @@ mod iceberg_partitions;
 mod lab;
 mod limits;
 mod migration;
+mod names;
 mod objects;
 mod partition_fields;
 mod partitioned;

@@ -5,30 +5,30 @@ use serde_json::{Map, Value, json};
 use crate::lab::{Lab, Ran, state};
 use crate::python::python;
 
-const FORMATS: [&str; 2] = ["JSONL", "Parquet"];
+pub(crate) const FORMATS: [&str; 2] = ["JSONL", "Parquet"];
 
-fn one_stream(properties: &Value) -> Value {
+pub(crate) fn one_stream(properties: &Value) -> Value {
     json!({ "streams": [{
         "stream": { "name": "v", "json_schema": { "type": "object", "properties": properties }, "supported_sync_modes": [] },
         "sync_mode": "full_refresh", "destination_sync_mode": "append",
     }] })
 }
 
-fn in_format(lab: &Lab, format: &str, changes: Value) -> Value {
+pub(crate) fn in_format(lab: &Lab, format: &str, changes: Value) -> Value {
     let mut config = lab.config(json!({ "format": { "format_type": format } }));
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     config
 }
 
 /// RECORD lines of the stream `v`.
-fn records_of(data: &[&str]) -> String {
+pub(crate) fn records_of(data: &[&str]) -> String {
     let line =
         |data| format!("{{\"type\":\"RECORD\",\"record\":{{\"emitted_at\":1,\"data\":{data},\"stream\":\"v\"}}}}\n");
     data.iter().map(line).collect()
 }
 
 /// A table `demo.v` as another tool left it.
-fn existing_table(lab: &Lab, format: &str, columns: &Value, parameters: &Value) {
+pub(crate) fn existing_table(lab: &Lab, format: &str, columns: &Value, parameters: &Value) {
     let (input, serde) = if format == "Parquet" {
         (
             "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
@@ -50,14 +50,14 @@ fn existing_table(lab: &Lab, format: &str, columns: &Value, parameters: &Value) 
 
 /// Runs a command of `values.py` against the sandbox.
 #[track_caller]
-fn values(lab: &Lab, command: &str, arguments: &[&str]) -> Value {
+pub(crate) fn values(lab: &Lab, command: &str, arguments: &[&str]) -> Value {
     let mut all = vec![command, lab.sandbox().endpoint()];
     all.extend(arguments);
     let arguments: Vec<&std::ffi::OsStr> = all.into_iter().map(AsRef::as_ref).collect();
     serde_json::from_str(&python("values.py", &arguments)).unwrap()
 }
 
-fn columns_of(table: &Value) -> Vec<(String, String)> {
+pub(crate) fn columns_of(table: &Value) -> Vec<(String, String)> {
     let columns = table["StorageDescriptor"]["Columns"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     columns.iter().map(|column| (text(&column["Name"]), text(&column["Type"]))).collect()
@@ -347,152 +347,53 @@ fn one_warning_a_column_and_checkpoint_counts_and_states_count_too() {
     assert_eq!(stats[1], &json!({ "recordCount": 1.0 }));
 }
 
+/// The metadata columns have the same types and say the same in every kind of table, and without them a table has the
+/// stream's columns and no others.
 #[test]
-fn a_field_that_appears_never_takes_the_column_of_another() {
-    let integer = json!({ "type": "integer" });
-    for format in FORMATS {
-        let lab = Lab::new();
-        let config = in_format(&lab, format, json!({}));
-        lab.sync(
-            &config,
-            &one_stream(&json!({ "ID": integer, "Größe": integer })),
-            &records_of(&[r#"{"ID":1,"Größe":5}"#]),
-        );
-        let table = lab.table("v");
-        assert_eq!(columns_of(&table), [("id".into(), "bigint".into()), ("gro_e".to_owned(), "bigint".to_owned())]);
-        assert_eq!(table["StorageDescriptor"]["Columns"][0]["Comment"], "ID");
-        assert_eq!(table["StorageDescriptor"]["Columns"][1]["Comment"], "Größe");
-        let both = one_stream(&json!({ "id": integer, "ID": integer }));
-        lab.sync(&config, &both, &records_of(&[r#"{"ID":2,"id":20}"#]));
-        lab.sync(&config, &both, &records_of(&[r#"{"ID":3,"id":30}"#]));
-        let names: Vec<String> = columns_of(&lab.table("v")).into_iter().map(|(name, _)| name).collect();
-        assert!(names.len() == 3 && names[2].starts_with("id_"), "{names:?}");
-        let rows = lab.rows(&format!("SELECT id, {} AS small FROM demo.v ORDER BY 1", names[2]));
-        assert_eq!(
-            rows,
-            [json!({ "id": 1, "small": null }), json!({ "id": 2, "small": 20 }), json!({ "id": 3, "small": 30 })]
-        );
-        // A replacement takes the names anew, and the comments with them.
-        let mut overwrite = both;
-        overwrite["streams"][0]["destination_sync_mode"] = json!("overwrite");
-        lab.sync(&config, &overwrite, &(records_of(&[r#"{"ID":4,"id":40}"#]) + &state("v", 1)));
-        lab.sync(&config, &one_stream(&json!({ "id": integer, "ID": integer })), &records_of(&[r#"{"ID":5,"id":50}"#]));
-        assert_eq!(lab.rows("SELECT id FROM demo.v ORDER BY 1"), [json!({ "id": 40 }), json!({ "id": 50 })]);
+fn metadata_columns_are_the_same_in_every_kind_of_table() {
+    let mut catalog = one_stream(&json!({ "n": { "type": "integer" } }));
+    for (key, value) in [("generation_id", 3), ("minimum_generation_id", 0), ("sync_id", 7)] {
+        catalog["streams"][0][key] = json!(value);
     }
-}
-
-#[test]
-fn whether_a_stream_fits_a_table_follows_from_the_types_alone() {
-    let kinds = json!({
-        "boolean": { "type": "boolean" }, "integer": { "type": "integer" }, "number": { "type": "number" },
-        "string": { "type": "string" }, "date": { "type": "string", "format": "date" },
-        "timestamp": { "type": "string", "format": "date-time" },
-        "struct": { "type": "object", "properties": { "a": { "type": "integer" } } },
-        "array": { "type": "array", "items": { "type": "integer" } },
-    });
-    let lab = Lab::new();
-    lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
-    for (at, (table_type, refused)) in [
-        ("bigint", ["string", "number"]),
-        ("boolean", ["string", "integer"]),
-        ("double", ["string", "boolean"]),
-        ("date", ["timestamp", "string"]),
-        ("timestamp", ["date", "integer"]),
-        ("struct<a:bigint>", ["array", "string"]),
-        ("array<bigint>", ["struct", "string"]),
-        ("map<string,string>", ["struct", "string"]),
-    ]
-    .into_iter()
-    .enumerate()
+    let changes = json!([{ "field": "x", "change": "TRUNCATED", "reason": "SOURCE_RECORD_SIZE_LIMITATION" }]);
+    let record = json!({ "type": "RECORD", "record": {
+        "stream": "v", "emitted_at": 1_700_000_000_123_i64, "data": { "n": "no" }, "meta": { "changes": changes },
+    }});
+    let input = format!("{record}\n{}", state("v", 1));
+    let mut seen = Vec::new();
+    for (format, governed) in
+        [("JSONL", false), ("Parquet", false), ("JSONL", true), ("Parquet", true), ("ICEBERG", false)]
     {
-        let name = format!("v{at}");
-        let table = json!({
-            "Name": name, "TableType": "EXTERNAL_TABLE", "StorageDescriptor": {
-                "Location": format!("s3://lake/{name}/"), "Columns": [{ "Name": "c", "Type": table_type }],
-                "SerdeInfo": { "SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe" } },
-        });
-        lab.ask("glue", "create_table", &json!({ "DatabaseName": "demo", "TableInput": table }));
-        for kind in refused {
-            let mut catalog = one_stream(&json!({ "c": kinds[kind] }));
-            catalog["streams"][0]["stream"]["name"] = json!(name);
-            // The value would fit any type; it is not asked.
-            let input = records_of(&[r#"{"c":null}"#]).replace("\"v\"", &format!("\"{name}\""));
-            let (failure, message) = lab.write(&lab.config(json!({})), &catalog, &input).error();
-            assert_eq!(failure, "config_error", "{table_type} {kind}: {message}");
-            let stream_type = match kind {
-                "integer" => "bigint",
-                "number" => "double",
-                "struct" => "struct<a:bigint>",
-                "array" => "array<bigint>",
-                same => same,
-            };
-            for word in [&format!("demo.{name}"), "column c", table_type, stream_type, "overwrite"] {
-                assert!(message.contains(word), "{table_type} {kind}: {message}");
+        let config = |lab: &Lab, metadata: bool| {
+            let changes = json!({ "airbyte_metadata_columns": metadata, "lakeformation_governed_tables": governed });
+            match format {
+                "ICEBERG" => lab.iceberg(json!({ "airbyte_metadata_columns": metadata })),
+                format => in_format(lab, format, changes),
             }
-        }
-    }
-    assert_eq!(lab.objects(), Vec::<String>::new());
-}
-
-/// Columns at the end, in the table and in the partition that is written to, before the object that needs them. What
-/// others have put on the table stays, and so does a column that the stream no longer has.
-#[test]
-fn new_columns_come_at_the_end_before_the_objects_that_need_them() {
-    for (format, governed) in [("JSONL", false), ("Parquet", false), ("JSONL", true)] {
-        let lab = Lab::new();
-        let changes = json!({ "partitioning": "YEAR", "lakeformation_governed_tables": governed });
-        let config = in_format(&lab, format, changes);
-        let at = json!({ "type": "string", "format": "date" });
-        let (integer, text) = (json!({ "type": "integer" }), json!({ "type": "string" }));
-        let with_cursor = |properties: Value| {
-            let mut catalog = one_stream(&properties);
-            catalog["streams"][0]["cursor_field"] = json!(["at"]);
-            catalog
         };
-        lab.sync(
-            &config,
-            &with_cursor(json!({ "id": integer, "at": at, "gone": text })),
-            &records_of(&[r#"{"id":1,"at":"2024-01-01","gone":"g"}"#]),
+        let lab = Lab::new();
+        let ran = lab.sync(&config(&lab, true), &catalog, &input);
+        let stats = &ran.states()[0]["destinationStats"]["additionalStats"];
+        assert_eq!(stats["nulledValueCount"], 1.0, "{format}");
+        let row = lab.rows("SELECT * FROM demo.v").remove(0);
+        let id = row["_airbyte_raw_id"].as_str().unwrap().to_owned();
+        assert!(id.len() == 36 && id.as_bytes()[14] == b'7', "{id}");
+        assert!(
+            row["_airbyte_extracted_at"].as_str().unwrap().starts_with("2023-11-14 22:13:20.123"),
+            "{format}: {row}"
         );
-        lab.sandbox().journal().clear();
-        lab.sync(
-            &config,
-            &with_cursor(json!({ "new": integer, "id": integer, "at": at })),
-            &records_of(&[r#"{"id":2,"at":"2024-06-01","new":7}"#]),
-        );
-        let table = lab.table("v");
-        let names: Vec<String> = columns_of(&table).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["id", "at", "gone", "new"]);
-        if !governed {
-            let calls: Vec<String> = lab.sandbox().journal().calls().into_iter().map(|call| call.operation).collect();
-            let place = |name: &str| calls.iter().position(|call| call == name).unwrap();
-            assert!(
-                place("UpdateTable") < place("BatchUpdatePartition")
-                    && place("BatchUpdatePartition") < place("PutObject"),
-                "{calls:?}"
-            );
-            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "v" }));
-            assert_eq!(found["Partitions"].as_array().unwrap().len(), 1);
-            assert_eq!(columns_of(&found["Partitions"][0]), columns_of(&table));
-        }
-        let rows = lab.rows("SELECT id, gone, new FROM demo.v ORDER BY id");
-        assert_eq!(rows, [json!({ "id": 1, "gone": "g", "new": null }), json!({ "id": 2, "gone": null, "new": 7 })]);
+        seen.push((columns_of(&lab.table("v")), row["_airbyte_meta"].clone(), row["_airbyte_generation_id"].clone()));
+        let lab = Lab::new();
+        let ran = lab.sync(&config(&lab, false), &catalog, &input);
+        assert_eq!(columns_of(&lab.table("v")), [("n".to_owned(), "bigint".to_owned())], "{format}");
+        assert!(ran.logs("WARN").iter().any(|text| text.contains("1 value of n became NULL")), "{}", ran.stdout);
+        assert_eq!(ran.states()[0]["destinationStats"]["additionalStats"]["nulledValueCount"], 1.0);
     }
-}
-
-#[test]
-fn names_that_are_too_long_or_odd_are_kept_whole_beside_the_column() {
-    let lab = Lab::new();
-    let (long, odd) = ("Long".repeat(100), "tab\tand\u{7}bell");
-    let properties = json!({ &long: { "type": "integer" }, odd: { "type": "integer" } });
-    let record = json!({ &long: 1, odd: 2 }).to_string();
-    lab.sync(&lab.config(json!({})), &one_stream(&properties), &records_of(&[&record]));
-    lab.sync(&lab.config(json!({})), &one_stream(&properties), &records_of(&[&record]));
-    let table = lab.table("v");
-    let columns = table["StorageDescriptor"]["Columns"].as_array().unwrap();
-    assert_eq!(columns.len(), 2);
-    for (name, original) in [("long".repeat(100)[..255].to_owned(), long.as_str()), ("tab_and_bell".to_owned(), odd)] {
-        let column = columns.iter().find(|column| column["Name"] == name.as_str()).unwrap();
-        assert_eq!(column["Parameters"]["airbyte.field"], original);
-    }
+    let ours = json!({ "field": "n", "change": "NULLED", "reason": "DESTINATION_SERIALIZATION_ERROR" });
+    assert_eq!(seen[0].1, json!({ "sync_id": 7, "changes": [changes[0], ours] }));
+    assert_eq!(seen[0].2, 3);
+    let types: Vec<&str> = seen[0].0.iter().map(|(_, column_type)| column_type.as_str()).collect();
+    let meta = "struct<sync_id:bigint,changes:array<struct<field:string,change:string,reason:string>>>";
+    assert_eq!(types, ["bigint", "string", "timestamp", meta, "bigint"]);
+    assert!(seen.iter().all(|other| *other == seen[0]), "{seen:#?}");
 }

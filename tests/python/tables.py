@@ -2,7 +2,7 @@
 
     tables.py describe ENDPOINT DATABASE TABLE          schema, snapshots, properties, files, as JSON
     tables.py partitions ENDPOINT DATABASE TABLE        what its partitions are, and what PyIceberg makes of its rows
-    tables.py act ENDPOINT DATABASE TABLE ACTION…       append, add_column, drop_column, rename_column, rewrite,
+    tables.py act ENDPOINT DATABASE TABLE ACTION…       append, add_column, drop_column, rename_column, comment, rewrite,
                                                         property NAME [VALUE],
                                                         delete_position ID, busy ROUNDS PROGRESS, upgrade
     tables.py act ENDPOINT DATABASE TABLE create_…      v1, v3, mixed, partitioned, decimals
@@ -284,6 +284,9 @@ def act(catalog, table, action, *rest):
     elif action == "drop_column":
         with table.update_schema() as update:
             update.delete_column("version")
+    elif action == "comment":
+        with table.update_schema() as update:
+            update.update_column("id", doc="the key")
     elif action == "rename_column":
         with table.update_schema() as update:
             update.rename_column("version", "called")

@@ -4,6 +4,7 @@
     values.py generate SEED FOLDER                    a random schema and records: catalog.json, messages.jsonl, sent.json
     values.py equal ENDPOINT TABLE FOLDER DATABASE... the tables of several databases hold the generated records
     values.py timestamps ENDPOINT DATABASE TABLE      the form of timestamps in the table's files, and all its rows
+    values.py chunks ENDPOINT DATABASE TABLE          encodings and sizes of the column chunks of the table's files
 """
 
 import datetime as dt
@@ -404,5 +405,22 @@ def timestamps(endpoint, database, name):
     print(json.dumps({"forms": forms, "arrow": arrow, "duckdb": duck}, default=str))
 
 
+def chunks(endpoint, database, name):
+    import pyarrow.parquet as pq
+
+    def chunk(column):
+        # The dictionary lies before the first page of data.
+        dictionary = column.data_page_offset - column.dictionary_page_offset if column.has_dictionary_page else 0
+        return {
+            "encodings": column.encodings,
+            "values": column.num_values,
+            "bytes": column.total_compressed_size,
+            "dictionary_bytes": dictionary,
+        }
+
+    files = [pq.ParquetFile(io.BytesIO(file)).metadata.row_group(0) for file in Table(endpoint, database, name).files]
+    print(json.dumps([{c.path_in_schema: chunk(c) for c in map(g.column, range(g.num_columns))} for g in files]))
+
+
 if __name__ == "__main__":
-    {"table": table, "generate": generate, "equal": equal, "timestamps": timestamps}[sys.argv[1]](*sys.argv[2:])
+    {"table": table, "generate": generate, "equal": equal, "timestamps": timestamps, "chunks": chunks}[sys.argv[1]](*sys.argv[2:])

@@ -53,7 +53,12 @@ impl Commit<'_> {
                 let identifiers = metadata.current_schema().identifier_field_ids();
                 let schema =
                     merged.schema.into_builder().with_identifier_field_ids(identifiers).build().map_err(odd)?;
-                built(builder(base).add_current_schema(schema).map_err(odd)?, Vec::new())
+                let mut builder = builder(base).add_current_schema(schema).map_err(odd)?;
+                if let Some(fields) = schema::fields_with(metadata, columns) {
+                    let fields = HashMap::from([(parameter::FIELDS.to_owned(), fields)]);
+                    builder = builder.set_properties(fields).map_err(odd)?;
+                }
+                built(builder, Vec::new())
             }
             Change::ColumnsToCome(columns) => {
                 let merged = schema::replace(metadata, columns)?;
@@ -138,10 +143,16 @@ impl Commit<'_> {
         Ok(Some(finished(result, written)))
     }
 
-    /// The generation is a property of the table, set by the commit that shows it.
+    /// The generation is a property of the table, set by the commit that shows it; and so are the names of its fields.
     fn record(&self, builder: TableMetadataBuilder, generation: Option<i64>) -> anyhow::Result<TableMetadataBuilder> {
-        let ours = [(parameter::GENERATION, generation), (parameter::SYNC, self.plan.sync_id)];
-        let set = ours.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.as_ref()?.to_string())));
+        let text = |number: Option<i64>| number.map(|number| number.to_string());
+        let ours = [
+            (parameter::GENERATION, text(generation)),
+            (parameter::SYNC, text(self.plan.sync_id)),
+            (parameter::STREAM, Some(self.plan.stream.to_string())),
+            (parameter::FIELDS, schema::fields(self.plan.all_columns()).to_json()),
+        ];
+        let set = ours.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
         let unset: Vec<String> =
             ours.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| (*key).to_owned()).collect();
         builder.set_properties(set.collect()).and_then(|builder| builder.remove_properties(&unset)).map_err(odd)

@@ -69,9 +69,8 @@ pub(in crate::lake) async fn plan(
     let metadata_columns = config.metadata_columns.unwrap_or(true);
     let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
     // A table that is replaced takes names as it takes types: as the stream has them now.
-    let named = base.as_ref().filter(|_| mode == Mode::Append);
-    let known = named.map(|base| schema::original_names(base.current_schema())).unwrap_or_default();
-    let (mut columns, whole_record) = table::columns(stream, &options, &known, &mut warnings);
+    let named = base.as_ref().map(|base| schema::names(base, mode == Mode::Append)).unwrap_or_default();
+    let (mut columns, whole_record) = table::columns(stream, &options, named, &mut warnings);
     if config.iceberg_times {
         schema::with_times(&mut columns);
     }
@@ -87,6 +86,7 @@ pub(in crate::lake) async fn plan(
         whole_record,
         metadata: if metadata_columns { crate::schema::metadata_columns() } else { Vec::new() },
         added: Vec::new(),
+        dropped: Vec::new(),
         partition_by: None,
         key_columns: Vec::new(),
         file_format: file_format(config, property(CODEC)),
@@ -120,7 +120,7 @@ async fn settle(
         None => {
             let metadata = new_table(plan, &wanted, partitioning)?;
             let schema = metadata.current_schema().as_ref().clone();
-            (metadata, schema::Merged { schema, columns: wanted, dropped_nested: Vec::new() })
+            (metadata, schema::Merged { schema, columns: wanted, dropped: Vec::new() })
         }
         Some(base) => {
             let merged = merge(plan, base, &wanted)?;
@@ -144,13 +144,7 @@ async fn settle(
     let own = plan.columns.len();
     plan.columns = merged.columns;
     plan.metadata = plan.columns.split_off(own.min(plan.columns.len()));
-    if !merged.dropped_nested.is_empty() {
-        plan.warnings.push(format!(
-            "{}: nested fields that the table's type does not have are left out: {}",
-            plan.name,
-            merged.dropped_nested.join(", ")
-        ));
-    }
+    plan.without_room_for(merged.dropped);
     Ok(Table {
         schema,
         spec,
@@ -198,6 +192,8 @@ fn new_table(plan: &Plan, columns: &[Field], partitioning: &Wanted) -> anyhow::R
     if let FileFormat::Parquet(codec) = plan.file_format {
         properties.insert(CODEC.to_owned(), codec_name(codec).to_owned());
     }
+    properties.insert(parameter::STREAM.to_owned(), plan.stream.to_string());
+    properties.extend(schema::fields(columns).to_json().map(|fields| (parameter::FIELDS.to_owned(), fields)));
     let schema = schema::new(columns)?.schema;
     let spec = partitioning.spec(&schema, columns)?;
     let builder = TableMetadataBuilder::new(

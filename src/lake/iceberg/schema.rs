@@ -1,12 +1,15 @@
 //! Columns as Iceberg has them: types with ids that are never reused, merged with a table that exists.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use iceberg::spec::{ListType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, TableMetadata, Type};
 
 use crate::encode::FieldId;
-use crate::schema::{DataType, Field, FloatWidth, IntWidth, names};
+use crate::lake::table::parameter;
+use crate::schema::merge::match_members;
+use crate::schema::names::{self, Named};
+use crate::schema::{DataType, Field, FloatWidth, IntWidth, MemberPath, Originals};
 
 /// A stream's columns in a table.
 #[derive(Clone, Debug)]
@@ -15,8 +18,8 @@ pub(super) struct Merged {
     pub(super) schema: Schema,
     /// The columns to write, in the stream's order, with the table's names and types.
     pub(super) columns: Vec<Field>,
-    /// Paths of members that a struct of the table has no room for; their values are not stored.
-    pub(super) dropped_nested: Vec<String>,
+    /// Members that a struct of the table has no room for; their values become changes.
+    pub(super) dropped: Vec<MemberPath>,
 }
 
 impl Merged {
@@ -54,7 +57,7 @@ impl Fresh {
 
     fn field(&mut self, field: &Field) -> NestedField {
         let id = self.next();
-        described(NestedField::optional(id, &field.name, self.data_type(&field.data_type)), field)
+        described(NestedField::optional(id, &field.name, self.data_type(&field.data_type)), field, None)
     }
 
     fn data_type(&mut self, data_type: &DataType) -> Type {
@@ -72,9 +75,52 @@ impl Fresh {
     }
 }
 
-/// The name in the source, where it is another one.
-fn described(column: NestedField, field: &Field) -> NestedField {
-    if field.source == field.name { column } else { column.with_doc(&field.source) }
+/// The comment that somebody has put on the column `before`, or else the name in the source where it is another one.
+fn described(column: NestedField, field: &Field, before: Option<&NestedField>) -> NestedField {
+    let is_ours = |doc: &&str| names::stands_for(&column.name, doc) || names::stands_for_member(&column.name, doc);
+    let theirs = before.and_then(|before| before.doc.as_deref()).filter(|doc| !is_ours(doc));
+    match theirs.or((field.source != field.name).then_some(field.source.as_str())) {
+        Some(doc) => column.with_doc(doc),
+        None => column,
+    }
+}
+
+/// The text of a property that says whose the columns and their members are, where their names differ.
+pub(super) fn fields<'c>(columns: impl IntoIterator<Item = &'c Field>) -> Originals {
+    Originals::of(&DataType::Struct(columns.into_iter().cloned().collect()))
+}
+
+/// What a table says of its fields.
+fn originals(table: &TableMetadata) -> Originals {
+    let property = |key: &str| table.properties().get(key).map(String::as_str);
+    Originals::read(property(parameter::FIELDS), property(parameter::STREAM).is_some())
+}
+
+/// The same with what `added` columns have to say.
+pub(super) fn fields_with<'c>(table: &TableMetadata, added: impl IntoIterator<Item = &'c Field>) -> Option<String> {
+    let known: HashSet<&str> = table.current_schema().as_struct().fields().iter().map(|f| f.name.as_str()).collect();
+    let new = added.into_iter().filter(|column| !known.contains(column.name.as_str()));
+    originals(table).with(fields(new)).to_json()
+}
+
+/// Whose the columns of a table are to which a stream is appended, and names that the specification forbids: those of
+/// its partitions.
+pub(super) fn names(table: &TableMetadata, appends: bool) -> Named {
+    let mut named = Named::default();
+    let originals = originals(table);
+    let fields = table.current_schema().as_struct().fields().iter().filter(|_| appends);
+    for field in fields {
+        let doc = field.doc.as_deref().filter(|doc| names::stands_for(&field.name, doc) && !originals.is_complete());
+        let same = originals.is_complete().then_some(field.name.as_str());
+        if let Some(original) = originals.field(&field.name).or(doc).or(same) {
+            named.columns.entry(original.to_owned()).or_insert_with(|| field.name.clone());
+        }
+    }
+    // A partition by a column itself has the column's name, and once it is dropped the transform `void`.
+    let is_column = |name: &str| table.schemas_iter().any(|s| s.as_struct().fields().iter().any(|f| f.name == name));
+    let fields = table.partition_specs_iter().flat_map(|spec| spec.fields());
+    named.reserved.extend(fields.map(|field| field.name.clone()).filter(|name| !is_column(name)));
+    named
 }
 
 /// The type of a new column. What has parts is none.
@@ -92,9 +138,11 @@ fn primitive(data_type: &DataType) -> PrimitiveType {
         DataType::Timestamp { zoned: true } => PrimitiveType::Timestamptz,
         DataType::Timestamp { zoned: false } => PrimitiveType::Timestamp,
         DataType::TimeOfDay { .. } => PrimitiveType::Time,
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json | DataType::Struct(_) | DataType::Array(_) => {
-            PrimitiveType::String
-        }
+        DataType::String { .. }
+        | DataType::Time { .. }
+        | DataType::Json { .. }
+        | DataType::Struct(_)
+        | DataType::Array(_) => PrimitiveType::String,
     }
 }
 
@@ -112,18 +160,12 @@ fn times_in(data_type: &mut DataType) {
     }
 }
 
-/// The columns of fields whose own names the table tells, in what we noted beside the columns.
-pub(super) fn original_names(schema: &Schema) -> HashMap<String, String> {
-    let noted = schema.as_struct().fields().iter().filter_map(|field| Some((field.doc.clone()?, field.name.clone())));
-    noted.filter(|(original, name)| names::stands_for(name, original)).collect()
-}
-
 /// The schema of a table that does not exist yet.
 pub(super) fn new(columns: &[Field]) -> anyhow::Result<Merged> {
     let mut fresh = Fresh(0);
     let fields: Vec<NestedFieldRef> = columns.iter().map(|column| Arc::new(fresh.field(column))).collect();
     let schema = Schema::builder().with_fields(fields).build().map_err(super::odd)?;
-    Ok(Merged { schema, columns: columns.to_vec(), dropped_nested: Vec::new() })
+    Ok(Merged { schema, columns: columns.to_vec(), dropped: Vec::new() })
 }
 
 /// The schema of a table that shows nothing but the stream: a column keeps its id as long as what was written under it
@@ -144,7 +186,8 @@ pub(super) fn replace(table: &TableMetadata, columns: &[Field]) -> anyhow::Resul
         let alike = known.iter().find(|field| is_alike(&field.field_type, &column.data_type));
         let field = match alike {
             Some(alike) => {
-                described(NestedField::optional(alike.id, &column.name, (*alike.field_type).clone()), column)
+                let same = NestedField::optional(alike.id, &column.name, (*alike.field_type).clone());
+                described(same, column, Some(alike))
             }
             None => renewed(known.first().copied(), column, &mut fresh),
         };
@@ -152,7 +195,7 @@ pub(super) fn replace(table: &TableMetadata, columns: &[Field]) -> anyhow::Resul
         fields.push(Arc::new(field));
     }
     let schema = Schema::builder().with_fields(fields).build().map_err(super::odd)?;
-    Ok(Merged { schema, columns: columns.to_vec(), dropped_nested: Vec::new() })
+    Ok(Merged { schema, columns: columns.to_vec(), dropped: Vec::new() })
 }
 
 /// Whether a type that was made for a stream before is what it needs now, so that asking twice gives the same ids.
@@ -179,7 +222,7 @@ fn renewed(before: Option<&NestedFieldRef>, field: &Field, fresh: &mut Fresh) ->
         let data_type = renewed_type(&before.field_type, &field.data_type, fresh)?;
         Some(NestedField::optional(before.id, &field.name, data_type))
     });
-    kept.map_or_else(|| fresh.field(field), |kept| described(kept, field))
+    kept.map_or_else(|| fresh.field(field), |kept| described(kept, field, before.map(|before| &**before)))
 }
 
 fn renewed_type(before: &Type, data_type: &DataType, fresh: &mut Fresh) -> Option<Type> {
@@ -219,7 +262,7 @@ fn can_become(before: &PrimitiveType, now: &PrimitiveType) -> bool {
 pub(super) fn merge(table: &TableMetadata, stream: &[Field]) -> Result<Merged, String> {
     let mut fresh = Fresh(table.last_column_id());
     let current = table.current_schema();
-    let mut dropped = Vec::new();
+    let (mut dropped, originals) = (Vec::new(), originals(table));
     let mut columns = Vec::with_capacity(stream.len());
     let mut added = Vec::new();
     let mut fields: Vec<NestedField> = current.as_struct().fields().iter().map(|f| NestedField::clone(f)).collect();
@@ -230,7 +273,9 @@ pub(super) fn merge(table: &TableMetadata, stream: &[Field]) -> Result<Merged, S
             continue;
         };
         let field = &mut fields[place];
-        let fitted = fit(&field.field_type, &column.data_type, &column.source, &mut dropped).ok_or_else(|| {
+        let (path, stored) = (vec![column.source.clone()], field.name.clone());
+        let mut fit = Fit { originals: &originals, path, stored, dropped: &mut dropped };
+        let fitted = fit.data_type(&field.field_type, &column.data_type).ok_or_else(|| {
             format!(
                 "column {} is {} in the table but {} in the stream",
                 column.name,
@@ -255,7 +300,7 @@ pub(super) fn merge(table: &TableMetadata, stream: &[Field]) -> Result<Merged, S
     }
     let fields = fields.into_iter().map(Arc::new).chain(added);
     let schema = Schema::builder().with_fields(fields).build().map_err(|error| error.message().to_owned())?;
-    Ok(Merged { schema, columns, dropped_nested: dropped })
+    Ok(Merged { schema, columns, dropped })
 }
 
 fn place(fields: &[NestedField], name: &str) -> Option<usize> {
@@ -271,22 +316,67 @@ struct Fitted {
     written: DataType,
 }
 
-fn fit(table: &Type, stream: &DataType, path: &str, dropped: &mut Vec<String>) -> Option<Fitted> {
-    match (table, stream) {
-        (Type::Primitive(table), stream) => {
-            let (table, written) = fit_scalar(table, stream)?;
-            Some(Fitted { table: Type::Primitive(table), written })
+/// How a field is written to a column of the table.
+struct Fit<'a> {
+    originals: &'a Originals,
+    /// Where we are, by the fields' names, and by the names as stored.
+    path: MemberPath,
+    stored: String,
+    dropped: &'a mut Vec<MemberPath>,
+}
+
+impl Fit<'_> {
+    fn data_type(&mut self, table: &Type, stream: &DataType) -> Option<Fitted> {
+        match (table, stream) {
+            (Type::Primitive(table), stream) => {
+                let (table, written) = fit_scalar(table, stream)?;
+                Some(Fitted { table: Type::Primitive(table), written })
+            }
+            (Type::List(list), DataType::Array(element)) => {
+                let fitted = self.data_type(&list.element_field.field_type, element)?;
+                let element = NestedField::list_element(list.element_field.id, fitted.table, false);
+                Some(Fitted {
+                    table: Type::List(ListType::new(Arc::new(element))),
+                    written: DataType::Array(Box::new(fitted.written)),
+                })
+            }
+            (Type::Struct(members), DataType::Struct(fields)) => self.members(members, fields),
+            _ => None,
         }
-        (Type::List(list), DataType::Array(element)) => {
-            let fitted = fit(&list.element_field.field_type, element, path, dropped)?;
-            let element = NestedField::list_element(list.element_field.id, fitted.table, false);
-            Some(Fitted {
-                table: Type::List(ListType::new(Arc::new(element))),
-                written: DataType::Array(Box::new(fitted.written)),
-            })
+    }
+
+    fn members(&mut self, members: &StructType, stream: &[Field]) -> Option<Fitted> {
+        let mut fields: Vec<NestedField> = members.fields().iter().map(|member| NestedField::clone(member)).collect();
+        let sources: Vec<(String, String)> =
+            fields.iter().map(|member| (self.field_of(member), member.name.clone())).collect();
+        let strict = self.originals.is_complete();
+        let (matched, left) = match_members(&sources, stream, strict, |(source, name)| (source, name));
+        self.dropped.extend(left.iter().map(|field| self.path.iter().chain([&field.source]).cloned().collect()));
+        let mut written = Vec::with_capacity(fields.len());
+        for (member, field) in fields.iter_mut().zip(matched) {
+            member.required = false;
+            let Some(field) = field else { continue };
+            self.path.push(field.source.clone());
+            let above = self.stored.len();
+            self.stored = format!("{}.{}", self.stored, member.name);
+            let fitted = self.data_type(&member.field_type, &field.data_type)?;
+            self.stored.truncate(above);
+            self.path.pop();
+            *member.field_type = fitted.table;
+            written.push(Field { source: field.source.clone(), name: member.name.clone(), data_type: fitted.written });
         }
-        (Type::Struct(members), DataType::Struct(fields)) => fit_members(members, fields, path, dropped),
-        _ => None,
+        // A struct of which nothing would be written has nothing in common with the table's.
+        (!written.is_empty()).then(|| Fitted {
+            table: Type::Struct(StructType::new(fields.into_iter().map(Arc::new).collect())),
+            written: DataType::Struct(written),
+        })
+    }
+
+    /// The field of a member, as far as the table knows.
+    fn field_of(&self, member: &NestedField) -> String {
+        let doc = member.doc.as_deref().filter(|doc| names::stands_for_member(&member.name, doc));
+        let known = self.originals.field(&format!("{}.{}", self.stored, member.name));
+        known.or(doc.filter(|_| !self.originals.is_complete())).unwrap_or(&member.name).to_owned()
     }
 }
 
@@ -294,7 +384,7 @@ fn fit_scalar(table: &PrimitiveType, stream: &DataType) -> Option<(PrimitiveType
     use {DataType as T, PrimitiveType as P};
     Some(match (table, stream) {
         // Structured values stay valid JSON text, whatever a single value looks like.
-        (P::String, T::Json | T::Struct(_) | T::Array(_)) => (P::String, T::Json),
+        (P::String, T::Json { .. } | T::Struct(_) | T::Array(_)) => (P::String, T::JSON),
         (P::String, T::Time { zoned } | T::TimeOfDay { zoned }) => (P::String, T::Time { zoned: *zoned }),
         (P::Time, T::Time { zoned } | T::TimeOfDay { zoned }) => (P::Time, T::TimeOfDay { zoned: *zoned }),
         (P::String, _) => (P::String, T::STRING),
@@ -315,33 +405,6 @@ fn fit_scalar(table: &PrimitiveType, stream: &DataType) -> Option<(PrimitiveType
             (table.clone(), stream.clone())
         }
         _ => return None,
-    })
-}
-
-fn fit_members(members: &StructType, stream: &[Field], path: &str, dropped: &mut Vec<String>) -> Option<Fitted> {
-    let mut fields: Vec<NestedField> = members.fields().iter().map(|member| NestedField::clone(member)).collect();
-    let mut written: Vec<Option<Field>> = vec![None; fields.len()];
-    for field in stream {
-        let path = format!("{path}.{}", field.source);
-        match place(&fields, &field.name) {
-            Some(place) if written[place].is_none() => {
-                let member = &mut fields[place];
-                let fitted = fit(&member.field_type, &field.data_type, &path, dropped)?;
-                *member.field_type = fitted.table;
-                written[place] =
-                    Some(Field { source: field.source.clone(), name: member.name.clone(), data_type: fitted.written });
-            }
-            _ => dropped.push(path),
-        }
-    }
-    for member in &mut fields {
-        member.required = false;
-    }
-    let written: Vec<Field> = written.into_iter().flatten().collect();
-    // A struct of which nothing would be written has nothing in common with the table's.
-    (!written.is_empty()).then(|| Fitted {
-        table: Type::Struct(StructType::new(fields.into_iter().map(Arc::new).collect())),
-        written: DataType::Struct(written),
     })
 }
 
