@@ -12,6 +12,7 @@ use anyhow::Context;
 use crate::auth::Keys;
 use crate::catalog::{Catalog, Event};
 use crate::faults::Faults;
+use crate::iceberg::Manifests;
 use crate::journal::Journal;
 use crate::s3::store::Store;
 use crate::server::Options;
@@ -45,6 +46,8 @@ pub(crate) struct State {
     log: Mutex<fs::File>,
     unsaved: AtomicBool,
     outdated: AtomicBool,
+    /// What Iceberg tables showed when the views were written last.
+    manifests: Manifests,
     saving: Mutex<()>,
 }
 
@@ -74,6 +77,7 @@ impl State {
             log: Mutex::new(log),
             unsaved: AtomicBool::new(true),
             outdated: AtomicBool::new(true),
+            manifests: Manifests::default(),
             saving: Mutex::default(),
         };
         state.with_catalog(|catalog| catalog.abort_open("the sandbox was started again"));
@@ -165,7 +169,7 @@ impl State {
             return Ok(());
         }
         let catalog = self.read_catalog(|catalog| catalog.clone());
-        let sql = views::sql(&self.root, &catalog, &self.store);
+        let sql = views::sql(&self.root, &catalog, &self.store, &self.manifests);
         let _one_at_a_time = locked(&self.saving);
         replace_file(&self.root.join("views.sql"), sql).context("writing views.sql")
     }

@@ -3,31 +3,107 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::catalog::{Catalog, Table, location};
+use crate::iceberg::{Manifests, Shown};
 use crate::s3::store::{Store, split_uri};
 
 /// The statements, for the objects as they are now.
-pub(crate) fn sql(root: &Path, catalog: &Catalog, store: &Store) -> String {
+pub(crate) fn sql(root: &Path, catalog: &Catalog, store: &Store, manifests: &Manifests) -> String {
     let mut sql =
         String::from("-- Written by the sandbox: every table as a view over the objects that are committed.\n");
     for (name, database) in &catalog.databases {
         sql.push_str(&format!("\nCREATE SCHEMA IF NOT EXISTS {};\n", quoted(name)));
         for (table_name, table) in &database.tables {
             let place = format!("{}.{}", quoted(name), quoted(table_name));
-            if is_iceberg(table) {
-                sql.push_str(&format!("-- {place} is an Iceberg table: read it with an Iceberg reader.\n"));
-                continue;
-            }
-            sql.push_str(&format!("CREATE OR REPLACE VIEW {place} AS\n{};\n", select(root, table, store)));
+            let query = match iceberg_metadata(table) {
+                None => select(root, table, store),
+                Some(metadata) => match manifests.shown(store, metadata) {
+                    Ok(shown) => {
+                        sql.push_str(&format!("-- {place} is an Iceberg table.\n"));
+                        select_iceberg(root, &shown)
+                    }
+                    Err(why) => {
+                        let why = why.to_string().replace('\n', " ");
+                        sql.push_str(&format!("-- {place} is an Iceberg table without a view: {why}.\n"));
+                        continue;
+                    }
+                },
+            };
+            sql.push_str(&format!("CREATE OR REPLACE VIEW {place} AS\n{query};\n"));
         }
     }
+    manifests.forget(store);
     sql
 }
 
-fn is_iceberg(table: &Table) -> bool {
-    let parameters = table.definition().get("Parameters");
-    let kind = parameters.and_then(|parameters| parameters.get("table_type")).and_then(|kind| kind.as_str());
-    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("ICEBERG"))
+/// Where the metadata of an Iceberg table lies.
+fn iceberg_metadata(table: &Table) -> Option<&str> {
+    let parameters = table.definition().get("Parameters")?;
+    let kind = parameters.get("table_type")?.as_str()?;
+    kind.eq_ignore_ascii_case("ICEBERG").then(|| parameters.get("metadata_location")?.as_str()).flatten()
+}
+
+/// The query over an Iceberg table's data files, by the ids of its columns.
+fn select_iceberg(root: &Path, shown: &Shown) -> String {
+    let columns: Vec<_> =
+        shown.columns.iter().map(|c| (c.id, &*c.name, duckdb_type_of_iceberg(&c.data_type))).collect();
+    let typed = |(_, name, kind): &(i64, &str, String)| format!("CAST(NULL AS {kind}) AS {}", quoted(name));
+    let empty = format!("SELECT {} WHERE false", columns.iter().map(typed).collect::<Vec<_>>().join(", "));
+    let path = |uri: &String| {
+        let (bucket, key) = split_uri(uri)?;
+        Some(literal(&root.join("s3").join(bucket).join(key).to_string_lossy()))
+    };
+    let files: Vec<String> = shown.files.iter().filter_map(path).collect();
+    if files.is_empty() {
+        return empty;
+    }
+    let entry = |(id, name, kind): &(i64, &str, String)| {
+        format!("{id}: {{name: {}, type: {}, default_value: NULL}}", literal(name), literal(kind))
+    };
+    let schema: Vec<_> = columns.iter().map(entry).collect();
+    let names: Vec<_> = columns.iter().map(|(_, name, _)| quoted(name)).collect();
+    format!(
+        "SELECT {}\nFROM read_parquet([{}], hive_partitioning=false, schema=MAP {{{}}})",
+        names.join(", "),
+        files.join(", "),
+        schema.join(", ")
+    )
+}
+
+/// The type of DuckDB for a type of Iceberg, as its metadata has it.
+fn duckdb_type_of_iceberg(data_type: &Value) -> String {
+    if let Some(name) = data_type.as_str() {
+        return match name.split(['(', '[']).next().unwrap_or_default() {
+            "boolean" => "BOOLEAN".to_owned(),
+            "int" => "INTEGER".to_owned(),
+            "long" => "BIGINT".to_owned(),
+            "float" => "FLOAT".to_owned(),
+            "double" => "DOUBLE".to_owned(),
+            "decimal" => name.to_uppercase(),
+            "date" => "DATE".to_owned(),
+            "time" => "TIME".to_owned(),
+            "timestamp" => "TIMESTAMP".to_owned(),
+            "timestamptz" => "TIMESTAMP WITH TIME ZONE".to_owned(),
+            "uuid" => "UUID".to_owned(),
+            "fixed" | "binary" => "BLOB".to_owned(),
+            _ => "VARCHAR".to_owned(),
+        };
+    }
+    let inner = |key: &str| duckdb_type_of_iceberg(&data_type[key]);
+    match data_type["type"].as_str() {
+        Some("list") => format!("{}[]", inner("element")),
+        Some("map") => format!("MAP({}, {})", inner("key"), inner("value")),
+        _ => {
+            let fields = data_type["fields"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let field = |field: &Value| {
+                let name = field["name"].as_str().unwrap_or_default();
+                format!("{} {}", quoted(name), duckdb_type_of_iceberg(&field["type"]))
+            };
+            format!("STRUCT({})", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 /// A name between double quotes.
@@ -128,11 +204,15 @@ fn is_timestamp(kind: &str) -> bool {
     kind.trim().eq_ignore_ascii_case("timestamp")
 }
 
+fn is_date(kind: &str) -> bool {
+    kind.trim().eq_ignore_ascii_case("date")
+}
+
 fn read_json(columns: &[(&str, &str)], files: &str) -> String {
     let columns: Vec<_> = columns
         .iter()
         .map(|(name, kind)| {
-            let kind = if is_timestamp(kind) { "VARCHAR".to_owned() } else { duckdb_type(kind) };
+            let kind = if is_timestamp(kind) || is_date(kind) { "VARCHAR".to_owned() } else { duckdb_type(kind) };
             format!("{}: {}", literal(name), literal(&kind))
         })
         .collect();
@@ -143,13 +223,18 @@ fn read_json(columns: &[(&str, &str)], files: &str) -> String {
     )
 }
 
-/// The columns of JSON lines; a timestamp is a text or, in older tables, milliseconds since 1970.
+/// The columns of JSON lines; a timestamp or a date is a text or, in older tables, milliseconds since 1970.
 fn json_columns(columns: &[(&str, &str)]) -> String {
     let column = |(name, kind): &(&str, &str)| {
         let name = quoted(name);
         if is_timestamp(kind) {
             format!(
                 "coalesce(TRY_CAST({name} AS TIMESTAMP), make_timestamp(TRY_CAST({name} AS BIGINT) * 1000)) AS {name}"
+            )
+        } else if is_date(kind) {
+            format!(
+                "coalesce(TRY_CAST({name} AS DATE), \
+                 CAST(make_timestamp(TRY_CAST({name} AS BIGINT) * 1000) AS DATE)) AS {name}"
             )
         } else {
             name

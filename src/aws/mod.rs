@@ -16,6 +16,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::sync::Semaphore;
 
 pub use error::{AwsError, Operation, Trouble};
 pub use patience::{Doubt, Patience};
@@ -27,6 +28,10 @@ use crate::failure::{Failure, FailureKind};
 const SESSION_NAME: &str = "airbyte-destination-aws-datalake";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Calls to one catalog that are on their way at one time. Who waits before he tries again is not among them, so a
+/// throttled table keeps no other from its turn.
+const CONCURRENT_CATALOG_CALLS: usize = 32;
 
 /// The clients of one sync. Clones share everything.
 #[derive(Clone, Debug)]
@@ -42,6 +47,7 @@ pub struct Aws {
     /// The region all calls go to.
     pub region: String,
     calls: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    catalog_calls: Arc<Semaphore>,
 }
 
 impl Aws {
@@ -73,10 +79,12 @@ impl Aws {
             sts: aws_sdk_sts::Client::from_conf(sts),
             region,
             calls: Arc::default(),
+            catalog_calls: Arc::new(Semaphore::new(CONCURRENT_CATALOG_CALLS)),
         })
     }
 
-    /// Makes one call: counts it and turns the SDK's error into ours.
+    /// Makes one call: counts it and turns the SDK's error into ours. Calls to the catalogs may have to wait for their
+    /// turn.
     ///
     /// # Errors
     /// What the service or the network said.
@@ -89,11 +97,14 @@ impl Aws {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
+        // The SDK's futures are large; a boxed one keeps the callers' small.
+        let call = Box::pin(call);
+        // Nobody closes the semaphore. Bodies have limits of their own.
+        let _turn = if operation.service == "s3" { None } else { self.catalog_calls.acquire().await.ok() };
         if let Ok(mut calls) = self.calls.lock() {
             *calls.entry(operation.name).or_default() += 1;
         }
-        // The SDK's futures are large; a boxed one keeps the callers' small.
-        Box::pin(call).await.map_err(|error| AwsError::new(operation, resource.to_owned(), &error))
+        call.await.map_err(|error| AwsError::new(operation, resource.to_owned(), &error))
     }
 
     /// How many calls were made so far, by operation.

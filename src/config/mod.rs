@@ -44,6 +44,9 @@ pub struct Config {
     pub json_timestamps: Option<JsonTimestamps>,
     /// The same for Parquet.
     pub parquet_timestamps: Option<ParquetTimestamps>,
+    /// Whether times of day in Iceberg tables that this sync makes or replaces are of Iceberg's type `time`, rather than
+    /// text as it came.
+    pub iceberg_times: bool,
     /// Whether tables get the `_airbyte_*` columns. `None`: on for Iceberg tables, off for governed and external ones.
     pub metadata_columns: Option<bool>,
     /// How often a sync commits.

@@ -95,6 +95,7 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
                 ("INT96", ParquetTimestamps::Int96),
             ],
         )?,
+        iceberg_times: settings.choice("iceberg_time_type", &[("STRING", false), ("TIME", true)])?.unwrap_or(false),
         metadata_columns: settings.flag("airbyte_metadata_columns")?,
         commit_interval: Duration::from_secs_f64(
             60.0 * settings.number("commit_interval_minutes", 0.01, 1440.0)?.unwrap_or(15.0),
@@ -522,6 +523,7 @@ mod tests {
         for (text, format) in [
             (include_str!("../../examples/config.json"), TableFormat::External),
             (include_str!("../../examples/config-governed.json"), TableFormat::Governed),
+            (include_str!("../../examples/config-iceberg.json"), TableFormat::Iceberg),
         ] {
             let loaded = parse(text, |_| None).unwrap();
             assert_eq!((loaded.config.table_format, loaded.warnings.len()), (format, 0));

@@ -53,7 +53,7 @@ enum Values {
     Boolean(Bits),
     /// Integers of up to 32 bits, and days.
     Int32(Vec<i32>),
-    /// Long integers, and timestamps.
+    /// Long integers, timestamps and times.
     Int64(Vec<i64>),
     Float32(Vec<f32>),
     Float64(Vec<f64>),
@@ -77,7 +77,9 @@ impl Column {
     pub(super) fn new(node: &Node) -> Self {
         let values = match &node.kind {
             NodeKind::Boolean => Values::Boolean(Bits::default()),
-            NodeKind::Integer(IntWidth::I64) | NodeKind::Timestamp { .. } => Values::Int64(Vec::new()),
+            NodeKind::Integer(IntWidth::I64) | NodeKind::Timestamp { .. } | NodeKind::TimeOfDay { .. } => {
+                Values::Int64(Vec::new())
+            }
             NodeKind::Integer(_) | NodeKind::Date => Values::Int32(Vec::new()),
             NodeKind::Number(FloatWidth::F32) => Values::Float32(Vec::new()),
             NodeKind::Number(FloatWidth::F64) => Values::Float64(Vec::new()),
@@ -148,6 +150,7 @@ impl Column {
                     ParquetTimestamps::Micros | ParquetTimestamps::Int96 => instant.micros(),
                 });
             }
+            (Values::Int64(values), NodeKind::TimeOfDay { zoned }) => values.push(coerce::time_of_day(raw, *zoned)?),
             (Values::Float32(values), NodeKind::Number(width)) => {
                 #[expect(clippy::cast_possible_truncation, reason = "a single-precision number, exact as a double")]
                 values.push(coerce::number(raw, *width)? as f32);

@@ -120,6 +120,9 @@ fn parquet_type(
             ParquetTimestamps::Micros => (Physical::INT64, Some(timestamp(TimeUnit::MICROS))),
             ParquetTimestamps::Int96 => (Physical::INT96, None),
         },
+        DataType::TimeOfDay { .. } => {
+            (Physical::INT64, Some(LogicalType::Time { is_adjusted_to_u_t_c: false, unit: TimeUnit::MICROS }))
+        }
         DataType::String { .. } | DataType::Time { .. } | DataType::Json => {
             (Physical::BYTE_ARRAY, Some(LogicalType::String))
         }
@@ -165,7 +168,7 @@ fn decimal_bytes(precision: i32) -> i32 {
 fn arrow_field(name: &str, data_type: &DataType) -> FieldRef {
     let arrow = match data_type {
         DataType::Boolean => Arrow::Boolean,
-        DataType::Integer(IntWidth::I64) | DataType::Timestamp { .. } => Arrow::Int64,
+        DataType::Integer(IntWidth::I64) | DataType::Timestamp { .. } | DataType::TimeOfDay { .. } => Arrow::Int64,
         DataType::Integer(_) | DataType::Date => Arrow::Int32,
         DataType::Number(FloatWidth::F32) => Arrow::Float32,
         DataType::Number(FloatWidth::F64) => Arrow::Float64,

@@ -31,6 +31,7 @@ pub(super) enum NodeKind {
     Json,
     Date,
     Timestamp { zoned: bool },
+    TimeOfDay { zoned: bool },
     Struct { lookup: Lookup, members: Vec<Node> },
     Array(Box<Node>),
 }
@@ -52,6 +53,7 @@ impl Node {
             DataType::Json => NodeKind::Json,
             DataType::Date => NodeKind::Date,
             DataType::Timestamp { zoned } => NodeKind::Timestamp { zoned: *zoned },
+            DataType::TimeOfDay { zoned } => NodeKind::TimeOfDay { zoned: *zoned },
             DataType::Array(element) => {
                 NodeKind::Array(Box::new(Self::at(column, Arc::clone(&path), "element", element, true)))
             }

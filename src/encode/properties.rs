@@ -171,6 +171,7 @@ fn fitting_value(random: &mut Random, data_type: &DataType) -> (String, String) 
             });
             (sent, stored)
         }
+        DataType::TimeOfDay { .. } => unreachable!("only Iceberg has it"),
         DataType::Array(element) => {
             let values: Vec<(String, String)> = (0..random.below(4)).map(|_| fitting_value(random, element)).collect();
             let join = |part: fn(&(String, String)) -> &String| {

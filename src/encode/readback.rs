@@ -104,6 +104,7 @@ pub(super) fn of_json(raw: &str, data_type: &DataType) -> String {
         | DataType::Integer(_)
         | DataType::Decimal { .. }
         | DataType::Date
+        | DataType::TimeOfDay { .. }
         | DataType::Timestamp { .. } => raw.to_owned(),
     }
 }
@@ -154,6 +155,7 @@ fn of_arrow(array: &ArrayRef, row: usize, data_type: &DataType) -> String {
             json::write_date(i64::from(array.as_primitive::<at::Date32Type>().value(row)), &mut out);
             out.push(b'"');
         }
+        DataType::TimeOfDay { .. } => return array.as_primitive::<at::Time64MicrosecondType>().value(row).to_string(),
         DataType::Timestamp { zoned } => {
             let millis = array.as_primitive::<at::TimestampMillisecondType>().value(row);
             let nanos = u32::try_from(millis.rem_euclid(1000) * 1_000_000).unwrap();

@@ -8,7 +8,7 @@ use super::glue::{self, History};
 use super::table::{Kind, Location, Plan, hive_type, parameter};
 use super::timestamps;
 use crate::config::{FileFormat, ParquetCodec};
-use crate::failure::Failure;
+use crate::failure::{Failure, StreamName};
 use crate::schema::{Field, names};
 
 const TEXT_INPUT: &str = "org.apache.hadoop.mapred.TextInputFormat";
@@ -28,8 +28,9 @@ const STATISTICS: [&str; 8] = [
     "sizeKey",
     "COLUMN_STATS_ACCURATE",
 ];
-/// Glue's limit of a comment, in characters.
+/// Glue's limits of a comment and of a table's description, in characters.
 const LONGEST_COMMENT: usize = 255;
+const LONGEST_DESCRIPTION: usize = 2048;
 
 /// The definition of a table that does not exist yet.
 pub(super) fn new_table(plan: &Plan, location: &Location) -> anyhow::Result<TableInput> {
@@ -37,12 +38,7 @@ pub(super) fn new_table(plan: &Plan, location: &Location) -> anyhow::Result<Tabl
     own_parameters(plan, &mut parameters);
     let input = TableInput::builder()
         .name(&plan.name.table)
-        .description(
-            format!("stream {}, written by destination-aws-datalake", plan.stream)
-                .chars()
-                .take(2048)
-                .collect::<String>(),
-        )
+        .description(description(&plan.stream))
         .table_type(match plan.kind {
             Kind::Governed => "GOVERNED",
             Kind::External | Kind::Iceberg => "EXTERNAL_TABLE",
@@ -167,12 +163,11 @@ pub(super) fn partition_instead(table: &StorageDescriptor, old: &Partition, loca
 
 /// A partition that lacks columns of its table, with them at the end of its own; `None` when it has them all. Engines
 /// read a partition by its own columns, and compare those with the table's.
-pub(super) fn partition_in_step(table: &Table, partition: &Partition) -> Option<PartitionInput> {
+pub(super) fn partition_in_step(table: &StorageDescriptor, partition: &Partition) -> Option<PartitionInput> {
     let mut storage = partition.storage_descriptor.clone()?;
-    let wanted = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
     let mut columns = storage.columns.take().unwrap_or_default();
     let before = columns.len();
-    for column in wanted {
+    for column in table.columns() {
         if !columns.iter().any(|have| have.name.eq_ignore_ascii_case(&column.name)) {
             columns.push(column.clone());
         }
@@ -261,8 +256,14 @@ fn column(field: &Field) -> anyhow::Result<Column> {
     column.build().map_err(odd)
 }
 
+/// What the catalog says of a table that we make, of any format.
+pub(super) fn description(stream: &StreamName) -> String {
+    let text = format!("stream {stream}, written by destination-aws-datalake");
+    text.chars().take(LONGEST_DESCRIPTION).collect()
+}
+
 /// Glue's comments are single lines of printable characters.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_COMMENT).collect()
 }
 

@@ -5,12 +5,14 @@
 
 mod area;
 mod definition;
+mod deletion;
 mod external;
 mod generation;
 mod glue;
 mod governed;
 mod iceberg;
 mod mark;
+mod objects;
 mod partitions;
 mod prepare;
 mod probe;
@@ -20,8 +22,9 @@ mod switch;
 mod table;
 mod timestamps;
 mod transaction;
+mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,14 +41,18 @@ use crate::failure::{AtStream, Failure};
 use crate::stage::{Published, Sealed};
 use publish::Publishing;
 
+pub use deletion::Deletable;
 pub use prepare::{Identity, Target};
 pub use probe::{has_database, probe_iceberg, probe_tag, probe_transaction};
-pub use sweep::Sweep;
+pub use sweep::{DeadAreas, Sweep};
 
 use table::{Kind, Location, Mode, Plan};
+use waiting::Waiting;
 
 /// Characters of a process token.
 const TOKEN_CHARS: usize = 16;
+/// How long a commit that shall end soon still waits for objects.
+const HURRIED: Duration = Duration::from_secs(4);
 /// Tables worked on at one time.
 const CONCURRENT_TABLES: usize = 16;
 
@@ -69,10 +76,11 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Counts them in `budget` for as long as they are held.
+    /// Counts them and the values of the object's partition in `budget` for as long as they are held.
     #[must_use]
-    pub fn new(statistics: Statistics, budget: &Budget) -> Self {
-        let reservation = budget.reserve(statistics.memory());
+    pub fn new(statistics: Statistics, partition: &[String], budget: &Budget) -> Self {
+        let texts: usize = partition.iter().map(String::len).sum();
+        let reservation = budget.reserve(statistics.memory() + 2 * texts as u64);
         Self { statistics, _reservation: reservation }
     }
 }
@@ -129,14 +137,23 @@ impl Watch {
         *self.stop.borrow()
     }
 
-    /// When columns and partitions must be there: half of the time, and a moment for tables whose turn comes late.
+    /// When columns and partitions must be there. All tables begin at once, so none comes too late for it.
     fn ready_by(&self) -> Instant {
-        (self.begun + self.limit / 2).max(Instant::now() + self.limit / 6)
+        self.begun + self.limit / 2
     }
 
     /// When this commit goes on with what is published; never, where all tables must move together.
     fn published_by(&self) -> Option<Instant> {
         (!self.indivisible).then(|| (self.begun + self.limit * 3 / 4).max(Instant::now() + self.limit / 6))
+    }
+
+    /// The same for a commit that shall end soon. Tables that must move together get all of its time: what is late would
+    /// fail them all.
+    fn hurried_by(&self) -> Instant {
+        match self.published_by() {
+            Some(published_by) => published_by.min(Instant::now() + HURRIED),
+            None => self.begun + self.limit,
+        }
     }
 
     /// When registration and switches must be done, counted from now where publishing has taken all the time.
@@ -175,10 +192,9 @@ struct LakeTable {
     /// Partitions known to exist.
     partitions: HashSet<Vec<String>>,
     /// What a truncating stream has published so far.
-    area_objects: Vec<Staged>,
-    area_claims: Vec<Claim>,
-    /// Objects on their way to being published.
-    publishing: usize,
+    waiting: Waiting,
+    /// Objects on their way to being published, by their partition.
+    publishing: HashMap<Vec<String>, usize>,
     /// Of an Iceberg table, what it is beside the plan.
     iceberg: Option<Box<iceberg::Table>>,
 }
@@ -247,7 +263,7 @@ impl Lake {
         } else {
             self.publishing.begin(&mut work, watch, &mut outcome);
             self.publishing.collect(&mut work, watch, &mut outcome).await;
-            if watch.indivisible && work.iter().any(|w| w.table.publishing > 0) {
+            if watch.indivisible && work.iter().any(|w| w.table.is_publishing()) {
                 work.iter_mut().for_each(|work| work.fail(follows()));
             }
             let deadline = watch.registered_by();
@@ -276,7 +292,7 @@ impl Lake {
     /// Whether objects of an earlier commit are still being published. The next commit takes them.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
-        self.tables.iter().any(|table| table.publishing > 0)
+        self.publishing.is_busy()
     }
 
     /// Waits until one more of those is done, for ever if there is none.
@@ -289,11 +305,10 @@ impl Lake {
         self.publishing.abandon().await;
     }
 
-    /// Deletes what switches of this sync have set free. Called when the states are out; what cannot be deleted is a
-    /// warning.
-    pub async fn clean_up(&mut self) -> Vec<String> {
-        let leftovers = std::mem::take(&mut self.leftovers);
-        sweep::delete_leftovers(&self.aws, leftovers).await
+    /// Bytes of memory that what waits for switches takes.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.waiting.bytes()).sum()
     }
 }
 
@@ -323,7 +338,7 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     for (index, (table, batches)) in tables.iter_mut().zip(batches).enumerate() {
         let index = StreamIndex(index);
         let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete.contains(&index);
-        if !batches.is_empty() || switch || table.publishing > 0 {
+        if !batches.is_empty() || switch || table.is_publishing() {
             work.push(Work {
                 index,
                 table,
@@ -340,22 +355,29 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     work
 }
 
-/// Columns and partitions of plain tables come before the objects that need them.
+/// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail,
+/// however many they are, and the others go on.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
-    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.publishing > 0;
+    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.is_publishing();
     let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
     stream::iter(appending.collect::<Vec<_>>())
-        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            let partitions: HashSet<Vec<String>> =
-                work.batches.iter().map(|b| b.partition.clone()).filter(|values| !values.is_empty()).collect();
-            if let Err(error) =
-                Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch)).await
-            {
+        .for_each_concurrent(None, |work| async move {
+            // Also of what is late: its partitions may be elsewhere by now.
+            let written = work.batches.iter().map(|batch| &batch.partition).chain(work.table.publishing.keys());
+            let partitions: HashSet<Vec<String>> = written.filter(|values| !values.is_empty()).cloned().collect();
+            let making = Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch));
+            // The last answer may take a little longer.
+            let made = tokio::time::timeout_at(watch.ready_by() + watch.limit / 8, making).await;
+            if let Err(error) = made.unwrap_or_else(|_| Err(unanswered())) {
                 work.astray = true;
                 work.fail(error);
             }
         })
         .await;
+}
+
+fn unanswered() -> anyhow::Error {
+    Failure::transient("Glue did not answer in time: try again")
 }
 
 async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
@@ -413,10 +435,10 @@ async fn take_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], deadline: I
     let taking = work.iter_mut().filter(|w| w.error.is_none());
     stream::iter(taking.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            let LakeTable { iceberg, area_objects, .. } = &mut *work.table;
+            let LakeTable { iceberg, waiting, .. } = &mut *work.table;
             let Some(iceberg) = iceberg else { return };
             let mut staged = std::mem::take(&mut work.staged);
-            staged.append(area_objects);
+            staged.append(&mut waiting.take_objects());
             if let Err(error) = Box::pin(iceberg.take(files, &staged, deadline)).await {
                 work.fail(error);
             }
@@ -458,14 +480,28 @@ fn settle(work: &mut Work<'_>, outcome: &mut Outcome) {
         }
     } else if work.switch && work.error.is_none() {
         let table = &mut *work.table;
-        outcome.receipts.extend(table.area_claims.drain(..).map(|claim| claim.settle(&committed)));
+        outcome.receipts.extend(table.waiting.end().into_iter().map(|claim| claim.settle(&committed)));
         outcome.switched.push(work.index);
-        table.area_objects.clear();
         table.show_area();
     }
 }
 
 impl LakeTable {
+    /// Whether objects of an earlier commit are on their way.
+    fn is_publishing(&self) -> bool {
+        !self.publishing.is_empty()
+    }
+
+    /// One object of a partition is not on its way any more.
+    fn is_published(&mut self, partition: &[String]) {
+        if let Some(left) = self.publishing.get_mut(partition) {
+            *left -= 1;
+            if *left == 0 {
+                self.publishing.remove(partition);
+            }
+        }
+    }
+
     /// The area is the table now; what still comes is appended to it.
     fn show_area(&mut self) {
         if let Mode::Replace { area, .. } = std::mem::replace(&mut self.plan.mode, Mode::Append)

@@ -1,6 +1,6 @@
 //! Before the first record: databases exist and carry their tag, and every stream knows its table.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,14 +15,15 @@ use super::glue::{Catalog, TableName};
 use super::mark::Mark;
 use super::publish::Publishing;
 use super::table::{self, Kind, Location, Mode, Plan};
-use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, iceberg, sweep, switch, transaction};
+use super::waiting::Waiting;
+use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, iceberg, objects, switch, transaction};
 use crate::aws::{Aws, Doubt, Operation, Patience};
 use crate::budget::Budget;
 use crate::config::{Config, DefaultTag, ParquetTimestamps, TableFormat};
 use crate::encode::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
 use crate::failure::{AtStream, Failure};
 use crate::protocol::{ConfiguredStream, Truncation};
-use crate::schema::partition::PartitionBy;
+use crate::schema::partition::Partitioner;
 use crate::stage::Stage;
 
 /// Who writes: told to every table and object.
@@ -40,7 +41,7 @@ pub struct Target {
     /// How objects look.
     pub layout: Arc<Layout>,
     /// How rows are shared out over partitions.
-    pub partition_by: Option<PartitionBy>,
+    pub partition_by: Option<Partitioner>,
     /// The bucket.
     pub bucket: String,
     /// Key prefix of the objects, with a slash at its end: the table's location, or the area.
@@ -111,13 +112,12 @@ impl Lake {
                 read_at: Instant::now(),
                 plan,
                 partitions: HashSet::new(),
-                area_objects: Vec::new(),
-                area_claims: Vec::new(),
-                publishing: 0,
+                waiting: Waiting::new(budget),
+                publishing: HashMap::new(),
                 iceberg,
             });
         }
-        let publishing = Publishing::new(tables.len());
+        let publishing = Publishing::new();
         let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, tables, leftovers };
         Ok((lake, targets))
     }
@@ -153,7 +153,7 @@ async fn plan(
     }
     // A dropped table leaves its objects behind; a new one in their place would show them again.
     let adopts = existing.is_none() && plan.kind == Kind::External && plan.mode == Mode::Append;
-    if adopts && !sweep::is_empty(aws, &plan.location).await? {
+    if adopts && !objects::is_empty(aws, &plan.location).await? {
         let fresh = Area::new(Kind::External, &plan.location, None, &identity.token).location().clone();
         plan.warnings.push(format!(
             "{} is new, but {} holds objects already, which it shall not show: its location is {}",
@@ -225,7 +225,10 @@ fn target(
     let folder = if location.folder.is_empty() { String::new() } else { format!("{}/", location.folder) };
     Ok(Target {
         layout: Arc::new(layout),
-        partition_by: plan.partition_by.clone(),
+        partition_by: match iceberg {
+            Some(table) => table.transforms.clone().map(Partitioner::Transforms),
+            None => plan.partition_by.clone().map(Partitioner::Keys),
+        },
         bucket: location.bucket.clone(),
         folder,
         extension: plan.file_format.extension(),

@@ -121,6 +121,8 @@ pub(crate) struct Plan {
     pub(crate) file_format: FileFormat,
     pub(crate) timestamps: TimestampStyle,
     pub(crate) exists: bool,
+    /// What a plain table remembers as replaced by its last switch.
+    pub(crate) replaced: Option<Location>,
     /// The generation the table showed when the sync began.
     pub(crate) shown: Shown,
     pub(crate) sync_id: Option<i64>,
@@ -191,19 +193,10 @@ pub(crate) fn plan(
         None => new_location(config, stream, &name),
     };
     let mode = mode(stream, &name, existing, shown, kind, &location, token)?;
-    if let (Mode::Replace { generation: Some(ours), .. }, Some(theirs), false) =
-        (&mode, shown.generation, shown.recorded)
-        && theirs > *ours
-    {
-        warnings.push(format!(
-            "{name} holds rows of generation {theirs}, which is later than this sync's {ours}, but its parameter {} is \
-             gone: the table is replaced",
-            parameter::GENERATION
-        ));
-    }
+    warnings.extend(replaces_later(&name, &mode, shown));
     // A table that is replaced takes names as it takes types: as the stream has them now.
-    let named = existing.filter(|_| mode == Mode::Append);
-    let (fields, whole_record) = columns(stream, &options, named, &mut warnings);
+    let named = existing.filter(|_| mode == Mode::Append).map(definition::original_names);
+    let (fields, whole_record) = columns(stream, &options, &named.unwrap_or_default(), &mut warnings);
     let mut partition_by = partitioning(config, stream, &fields, &mut warnings);
     if let Some(table) = existing {
         same_partition_keys(&name, table, partition_by.as_mut())?;
@@ -223,6 +216,9 @@ pub(crate) fn plan(
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
         timestamps: timestamps::of_new(config),
         exists: existing.is_some(),
+        replaced: existing
+            .and_then(|table| glue::parameter(table, parameter::PREVIOUS_LOCATION))
+            .and_then(Location::parse),
         shown,
         sync_id: stream.sync_id,
         mode,
@@ -235,15 +231,26 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// The stream's columns, with the names that `named` has given them; and whether one column holds whole records.
+/// What the user should hear where a later generation gives way, since nothing but its rows tells of it.
+pub(super) fn replaces_later(name: &TableName, mode: &Mode, shown: Shown) -> Option<String> {
+    let Mode::Replace { generation: Some(ours), .. } = mode else { return None };
+    let theirs = shown.generation.filter(|theirs| !shown.recorded && theirs > ours)?;
+    Some(format!(
+        "{name} holds rows of generation {theirs}, which is later than this sync's {ours}, but its parameter {} is gone: \
+         the table is replaced",
+        parameter::GENERATION
+    ))
+}
+
+/// The stream's columns, with the names that a table has given fields, by the fields' own; and whether one column holds
+/// whole records.
 pub(super) fn columns(
     stream: &ConfiguredStream,
     options: &SchemaOptions,
-    named: Option<&Table>,
+    known: &HashMap<String, String>,
     warnings: &mut Vec<String>,
 ) -> (Vec<Field>, bool) {
-    let known = named.map(definition::original_names).unwrap_or_default();
-    let fields = schema::columns_of_table(&stream.json_schema, options, &known);
+    let fields = schema::columns_of_table(&stream.json_schema, options, known);
     if !fields.is_empty() {
         return (fields, false);
     }

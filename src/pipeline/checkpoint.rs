@@ -133,6 +133,18 @@ impl Sync {
         Ok(())
     }
 
+    /// What is remembered of objects that wait for a switch is memory that nothing but the switch frees.
+    fn watch_waiting_objects(&self) -> anyhow::Result<()> {
+        let waiting = self.lake.as_ref().map_or(0, Lake::waiting_bytes);
+        if waiting <= self.budget.limit() / 4 {
+            return Ok(());
+        }
+        Err(Failure::config(
+            "the names of objects that wait for full refreshes to end fill a quarter of the memory: partition by less, \
+             or raise memory_limit_mb or target_file_size_mb",
+        ))
+    }
+
     /// Receipts to the ledger, states to stdout; the first failure ends the sync.
     pub(super) fn settle(&mut self, (lake, outcome): (Lake, Outcome)) -> anyhow::Result<()> {
         let begun = self.in_flight.take().map(|in_flight| in_flight.begun);
@@ -151,6 +163,6 @@ impl Sync {
         if let Some(error) = outcome.failures.into_iter().next() {
             return Err(self.part_failure().unwrap_or(error));
         }
-        Ok(())
+        self.watch_waiting_objects()
     }
 }

@@ -24,7 +24,8 @@ impl Sync {
     /// The end of the input: the last checkpoint, with the switches of what is complete.
     pub(super) async fn finish(&mut self) -> anyhow::Result<End> {
         self.sweeping.rest();
-        if !completion::is_assured(&self.facts) {
+        // Tables that must move together cannot leave behind what is late: they would all fail.
+        if !completion::is_assured(&self.facts) && !self.ledger.is_global() {
             self.hurry();
         }
         if !self.wait_for_commit().await? {
@@ -58,12 +59,17 @@ impl Sync {
         Ok(End::Finished)
     }
 
-    /// Deletes what switches have set free, and ends the clean-up, now that the states are out. It can neither fail nor hold up the sync.
+    /// Deletes what switches have set free, and ends the clean-up, now that the states are out. It can neither fail nor
+    /// hold up the sync.
     async fn clean_up(&mut self) {
         let Self { lake: Some(lake), sweeping, stop, emitter, .. } = self else { return };
         let clean_up = async {
-            sweeping.finish().await;
-            lake.clean_up().await
+            let dead = sweeping.finish().await;
+            let mut deletable = lake.find_deletable(dead).await;
+            for warning in deletable.warnings.drain(..) {
+                emitter.log(Level::Warn, warning);
+            }
+            lake.delete(deletable).await
         };
         let warnings = tokio::select! {
             biased;

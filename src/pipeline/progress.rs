@@ -115,6 +115,7 @@ pub(super) fn count(number: u64, thing: &str) -> String {
 
 /// How many fates of a column's values one warning tells; a struct may have hundreds of members.
 const MAX_FATES: usize = 10;
+
 /// A warning where objects are small for want of a better setting, which is named. A few small objects are nobody's
 /// trouble.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -42,12 +42,12 @@ impl Objects {
     }
 
     /// `<process>-<time>-<counter>` and the format's ending, in the stream's folder or a partition's.
-    fn open(&mut self, target: &Target, partition: &[String]) -> Upload {
+    fn open(&mut self, stream: StreamIndex, target: &Target, partition: &[String]) -> Upload {
         self.made += 1;
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
         let folder = target.partition_by.as_ref().map(|by| by.folder(partition)).unwrap_or_default();
         let key = format!("{}{folder}{}-{time}-{:06}{}", target.folder, self.token, self.made, target.extension);
-        self.stage.open(ObjectName { bucket: target.bucket.clone(), key })
+        self.stage.open(Some(stream), ObjectName { bucket: target.bucket.clone(), key })
     }
 }
 
@@ -58,6 +58,8 @@ struct Open {
     claim: Option<Claim>,
     upload: Upload,
     reservation: Reservation,
+    /// Bytes taken beside the encoder's.
+    fixed: u64,
     unmeasured: u64,
     opened: Instant,
     /// The number of the stream's record that came last.
@@ -141,11 +143,15 @@ impl Writer {
         let open = match self.open.get_mut(&partition) {
             Some(open) => open,
             None => {
+                // Texts of partitions can be of any length; there is one here, and one in the manifest to come.
+                let texts: usize = partition.iter().map(String::len).sum();
+                let fixed = OPEN_BYTES + 2 * texts as u64;
                 let open = Open {
                     encoder: Encoder::new(std::sync::Arc::clone(&self.target.layout)),
                     claim: None,
-                    upload: objects.open(&self.target, &partition),
-                    reservation: budget.reserve(OPEN_BYTES),
+                    upload: objects.open(self.index, &self.target, &partition),
+                    reservation: budget.reserve(fixed),
+                    fixed,
                     unmeasured: 0,
                     opened: Instant::now(),
                     last: 0,
@@ -199,7 +205,7 @@ impl Writer {
         // A batch is opened by its first record; without one there is nothing to keep.
         let Some(claim) = claim else { return Ok(()) };
         let Encoded { bytes: rest, statistics } = encoder.finish()?;
-        let facts = statistics.map(|statistics| Facts::new(statistics, budget));
+        let facts = statistics.map(|statistics| Facts::new(statistics, &partition, budget));
         let mut kept = budget.reserve(0);
         kept.resize(rest.len() as u64);
         drop(reservation);
@@ -260,7 +266,7 @@ impl Open {
             let reservation = budget.reserve(part.len() as u64);
             self.upload.send(part, reservation);
         }
-        self.reservation.resize(self.encoder.memory() + OPEN_BYTES);
+        self.reservation.resize(self.encoder.memory() + self.fixed);
         self.unmeasured = 0;
     }
 }

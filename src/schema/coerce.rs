@@ -14,7 +14,9 @@
 //!   date invalid; here it is its midnight, since sources send it and the incumbent stored it so. Digits that the
 //!   column's unit has no room for are cut and that is no loss: no reader of the table could see them. A JSON number is
 //!   no timestamp: nothing says its unit.
-//! - *time*: any text, as sent.
+//! - *time*: any text, as sent. Where the column is of times and not of text: `HH:mm`, seconds and a fraction if there are
+//!   any, and an offset; in UTC if the source declares offsets, the clock's reading if it does not. 24:00 and the leap
+//!   second at a day's end are too large, since no such column holds them.
 //! - *JSON*: anything, as compact JSON with its digits, escapes, order and repeated keys.
 //!
 //! Years before 0001 and after 9999 are valid but too large. `null` is NULL without a change.
@@ -205,6 +207,12 @@ pub fn timestamp(raw: &str, zoned: bool) -> Result<Instant, Problem> {
         return Ok(instant);
     }
     datetime::timestamp(&calendar_text(raw)?, zoned)
+}
+
+/// A time of day in microseconds, below 24 hours. No offset means UTC; where the column has no offsets, one is dropped
+/// and the clock reading kept.
+pub fn time_of_day(raw: &str, zoned: bool) -> Result<i64, Problem> {
+    datetime::time_of_day(&calendar_text(raw)?, zoned)
 }
 
 /// A timestamp as `yyyy-MM-dd HH:mm:ss.SSS`, where that can be copied from the text as it came; else it is to be had

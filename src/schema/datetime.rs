@@ -238,3 +238,18 @@ pub(super) fn timestamp(text: &str, zoned: bool) -> Result<Instant, Problem> {
     in_range(total.div_euclid(DAY), before_christ)?;
     Ok(Instant { seconds: total, nanos })
 }
+
+/// A time of day, in microseconds. Digits beyond are cut.
+pub(super) fn time_of_day(text: &str, zoned: bool) -> Result<i64, Problem> {
+    let mut reader = Reader { rest: text.trim_ascii().as_bytes() };
+    let (seconds, nanos) = reader.time(false).ok_or(Problem::Invalid)?;
+    let offset = reader.offset().ok_or(Problem::Invalid)?;
+    if !reader.rest.is_empty() {
+        return Err(Problem::Invalid);
+    }
+    if seconds >= DAY {
+        return Err(Problem::TooLarge);
+    }
+    let shift = if zoned { offset.unwrap_or(0) } else { 0 };
+    Ok((seconds - shift).rem_euclid(DAY) * 1_000_000 + i64::from(nanos / 1000))
+}

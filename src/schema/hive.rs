@@ -26,7 +26,9 @@ fn write_type(data_type: &DataType, out: &mut String) {
         DataType::Number(FloatWidth::F64) => "double",
         DataType::Date => "date",
         DataType::Timestamp { .. } => "timestamp",
-        DataType::String { max_chars: None } | DataType::Time { .. } | DataType::Json => "string",
+        DataType::String { max_chars: None } | DataType::Time { .. } | DataType::TimeOfDay { .. } | DataType::Json => {
+            "string"
+        }
         // Writing to a `String` cannot fail.
         DataType::String { max_chars: Some(max) } => return write!(out, "varchar({max})").unwrap_or_default(),
         DataType::Decimal { precision, scale } => {

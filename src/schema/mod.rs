@@ -25,6 +25,7 @@ mod numeric;
 pub mod partition;
 pub(crate) mod scan;
 pub mod text;
+pub mod transform;
 
 pub use json_schema::{columns, columns_of_table};
 
@@ -63,6 +64,11 @@ pub enum DataType {
     /// A time of day, kept as the text that was sent.
     Time {
         /// Whether the source declares an offset.
+        zoned: bool,
+    },
+    /// A time of day as a number of microseconds, where the table format has such a type and the user wants it.
+    TimeOfDay {
+        /// Whether values have an offset: then they are kept in UTC.
         zoned: bool,
     },
     /// Named parts.

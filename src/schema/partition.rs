@@ -6,7 +6,8 @@
 //! name can say.
 
 use super::coerce::{self, civil};
-use super::text::{self, Kind, Members};
+use super::text::{self, Kind};
+use super::transform::Transforms;
 use super::{DataType, Field, hive, names};
 
 /// The partition of rows whose value is NULL, empty or too long, as Hive calls it. Engines read it as NULL.
@@ -25,22 +26,15 @@ pub enum DatePart {
     Month,
     /// The day of the month, not padded.
     Day,
-    /// The year as a span of time: `2024`. This and the next two are Iceberg's transforms; NULL stays NULL, as an
-    /// empty text.
-    EachYear,
-    /// The month of its year: `2024-01`.
-    EachMonth,
-    /// The day of its month: `2024-01-05`.
-    EachDay,
 }
 
 impl DatePart {
     fn ending(self) -> &'static str {
         match self {
             Self::Date => "date",
-            Self::Year | Self::EachYear => "year",
-            Self::Month | Self::EachMonth => "month",
-            Self::Day | Self::EachDay => "day",
+            Self::Year => "year",
+            Self::Month => "month",
+            Self::Day => "day",
         }
     }
 
@@ -54,14 +48,40 @@ impl DatePart {
             Self::Year => year.to_string(),
             Self::Month => month.to_string(),
             Self::Day => day.to_string(),
-            Self::EachYear => format!("{year:04}"),
-            Self::EachMonth => format!("{year:04}-{month:02}"),
-            Self::EachDay => format!("{year:04}-{month:02}-{day:02}"),
         }
     }
 }
 
-/// How the records of a stream are distributed over partitions.
+/// How a stream's records are shared out over partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partitioner {
+    /// By keys that the catalog knows, with a folder for each partition.
+    Keys(PartitionBy),
+    /// By Iceberg's transforms, which no folder shows.
+    Transforms(Transforms),
+}
+
+impl Partitioner {
+    /// The partition of a record, given the text of its `data`.
+    #[must_use]
+    pub fn partition(&self, data: &str) -> Partition {
+        match self {
+            Self::Keys(by) => by.partition(data),
+            Self::Transforms(by) => Partition { values: by.values(data), too_long: false },
+        }
+    }
+
+    /// The folder of a partition, with a slash at its end where there is one.
+    #[must_use]
+    pub fn folder(&self, values: &[String]) -> String {
+        match self {
+            Self::Keys(by) => by.folder(values),
+            Self::Transforms(_) => String::new(),
+        }
+    }
+}
+
+/// How the records of a stream are distributed over the partitions of a table in Hive's style.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionBy {
     /// The fields of a record that are looked at.
@@ -198,7 +218,7 @@ impl PartitionBy {
     /// the key's type belongs to [`NULL_PARTITION`], or to zeros where the cursor partitions; none is lost.
     #[must_use]
     pub fn partition(&self, data: &str) -> Partition {
-        let raws = self.raws(data);
+        let raws = text::members_named(data, &self.sources);
         let mut partition = Partition { values: Vec::with_capacity(self.keys.len()), too_long: false };
         for key in &self.keys {
             let raw = raws.get(key.source).copied().flatten().filter(|raw| text::kind(raw) != Kind::Null);
@@ -212,7 +232,6 @@ impl PartitionBy {
                 fits(value)
             });
             partition.values.push(value.unwrap_or_else(|| match key.part {
-                Some(DatePart::EachYear | DatePart::EachMonth | DatePart::EachDay) => String::new(),
                 Some(DatePart::Date) if self.zeros => "1970-01-01".to_owned(),
                 Some(_) if self.zeros => "0".to_owned(),
                 _ => NULL_PARTITION.to_owned(),
@@ -225,21 +244,6 @@ impl PartitionBy {
     #[must_use]
     pub fn folder(&self, values: &[String]) -> String {
         self.keys.iter().zip(values).map(|(key, value)| format!("{}={}/", key.name, escape(value))).collect()
-    }
-
-    /// The texts of the sources; the last one if a key is repeated, as in the column.
-    fn raws<'a>(&self, data: &'a str) -> Vec<Option<&'a str>> {
-        let mut raws = vec![None; self.sources.len()];
-        let data = data.trim_start();
-        if text::kind(data) == Kind::Object {
-            for (key, value) in Members::new(data) {
-                let key = text::unescape(key).0;
-                if let Some(at) = self.sources.iter().position(|source| *source == key) {
-                    raws[at] = Some(value);
-                }
-            }
-        }
-        raws
     }
 }
 
@@ -436,15 +440,6 @@ mod tests {
         for data in ["{}", r#"{"Updated.At":null}"#, r#"{"Updated.At":"soon"}"#, r#"{"Updated.At":17}"#, "[]", ""] {
             assert_eq!(values(&by(DataType::Date), data), ["1970-01-01", "0", "0", "0"], "{data}");
         }
-    }
-
-    #[test]
-    fn transforms_are_of_the_whole_date_and_keep_null() {
-        let cursor = Field::plain("c", DataType::Date);
-        let parts = [DatePart::EachYear, DatePart::EachMonth, DatePart::EachDay];
-        let by = PartitionBy::cursor(&parts, &cursor, []).unwrap();
-        assert_eq!(by.partition(r#"{"c":"2024-01-05"}"#).values, ["2024", "2024-01", "2024-01-05"]);
-        assert_eq!(by.partition(r#"{"c":null}"#).values, ["", "", ""]);
     }
 
     #[test]

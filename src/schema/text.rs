@@ -255,6 +255,21 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
+/// The texts of an object's members with these names; the last one of each that is repeated, as a column has it.
+pub(super) fn members_named<'a>(data: &'a str, names: &[String]) -> Vec<Option<&'a str>> {
+    let mut raws = vec![None; names.len()];
+    let data = data.trim_start();
+    if kind(data) == Kind::Object {
+        for (key, value) in Members::new(data) {
+            let key = unescape(key).0;
+            if let Some(at) = names.iter().position(|name| *name == key) {
+                raws[at] = Some(value);
+            }
+        }
+    }
+    raws
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

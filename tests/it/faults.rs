@@ -130,10 +130,8 @@ fn throttling_server_errors_and_conflicts_are_outlasted() {
     for scenario in &SCENARIOS {
         for (operation, _) in operations(scenario) {
             let mut actions = vec![Action::Throttle, refusal(500, "InternalServiceException")];
-            if matches!(
-                operation.as_str(),
-                "glue:UpdateTable" | "lakeformation:UpdateTableObjects" | "lakeformation:CommitTransaction"
-            ) {
+            let may_conflict = ["lakeformation:UpdateTableObjects", "lakeformation:CommitTransaction"];
+            if operation.starts_with("glue:") || may_conflict.contains(&operation.as_str()) {
                 actions.push(refusal(400, "ConcurrentModificationException"));
             }
             if matches!(operation.as_str(), "lakeformation:UpdateTableObjects") {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, catalog, complete, records, state};
 
 /// A stream that replaces its table, by generation.
-fn refresh(generation: u64) -> Value {
+pub(crate) fn refresh(generation: u64) -> Value {
     let mut catalog = catalog(&["a"], "append");
     for (key, value) in [("generation_id", generation), ("minimum_generation_id", generation), ("sync_id", generation)]
     {
@@ -15,7 +15,7 @@ fn refresh(generation: u64) -> Value {
     catalog
 }
 
-fn columns(described: &Value) -> Vec<String> {
+pub(crate) fn columns(described: &Value) -> Vec<String> {
     let columns = described["columns"].as_array().unwrap().iter();
     columns.map(|c| format!("{} {} {}", c["id"], c["name"].as_str().unwrap(), c["type"].as_str().unwrap())).collect()
 }
@@ -30,7 +30,13 @@ fn a_table_is_made_appended_to_and_read_by_others() {
     let ran = lab.sync(&config, &stream, &(records("a", 0..3, "x") + &state("a", 1)));
     assert_eq!(ran.state_ids(), [1]);
     assert_eq!(lab.value("SELECT sum(id) FROM demo.a"), 3);
+    // Guarded by the version that was read, and without a version of its own in the history.
+    for part in ["\"VersionId\":\"0\"", "\"SkipArchive\":true"] {
+        let fault = Fault { matching: Some(part.into()), ..Fault::next("glue:UpdateTable", Action::DelayMs(1)) };
+        lab.sandbox().faults().add(fault);
+    }
     lab.sync(&config, &stream, &(records("a", 3..5, "y") + &state("a", 2)));
+    assert_eq!((lab.calls("UpdateTable").len(), lab.sandbox().faults().pending()), (1, 0));
     let rows = lab.rows("SELECT id, version, \"at\", _airbyte_raw_id IS NOT NULL raw FROM demo.a ORDER BY id");
     assert_eq!(rows.len(), 5);
     assert_eq!(rows[4], json!({ "id": 4, "version": "y", "at": "2024-01-05 10:00:00.000", "raw": true }));
@@ -97,7 +103,7 @@ fn a_refresh_shows_the_old_rows_until_it_is_complete() {
     assert_eq!(ran.states().len(), 0, "{}", ran.stdout);
     assert_eq!(lab.rows("SELECT DISTINCT version FROM demo.a"), [json!({ "version": "one" })]);
     // Somebody else's rows go too.
-    lab.act("a", "append");
+    lab.act("a", &["append"]);
     let ran = lab.sync(&config, &refresh(2), &(records("a", 0..5, "two") + &state("a", 3) + &complete("a")));
     assert_eq!(ran.state_ids(), [3]);
     assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "two", "n": 5 })]);
@@ -133,11 +139,72 @@ fn tables_of_other_kinds_and_versions_are_refused() {
     let (kind, message) = ran.error();
     assert_eq!(kind, "config_error");
     assert!(message.contains("plain table") && message.contains("table_format"), "{message}");
-    lab.act("three", "create_v3");
+    lab.sync(&lab.governed(json!({})), &catalog(&["g"], "append"), &records("g", 0..1, "x"));
+    let ran = lab.write(&lab.iceberg(json!({})), &catalog(&["g"], "append"), &records("g", 0..1, "x"));
+    let (kind, message) = ran.error();
+    assert_eq!(kind, "config_error");
+    assert!(message.contains("governed table") && message.contains("table_format"), "{message}");
+    lab.act("three", &["create_v3"]);
     let ran = lab.write(&lab.iceberg(json!({})), &catalog(&["three"], "append"), &records("three", 0..1, "x"));
     let (kind, message) = ran.error();
     assert_eq!(kind, "config_error");
     assert!(message.contains("version 3") || message.contains("v3"), "{message}");
+}
+
+/// A table of version 1 is the user's to raise. Its snapshot, whose metadata is in the older form, is then appended to
+/// and replaced like any other.
+#[test]
+fn a_table_of_version_1_is_continued_once_its_owner_has_raised_it() {
+    let lab = Lab::new();
+    lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
+    for (table, mode) in [("a", catalog(&["a"], "append")), ("b", catalog(&["b"], "overwrite"))] {
+        lab.act(table, &["create_v1"]);
+        let input = records(table, 0..3, "ours") + &state(table, 1);
+        let ran = lab.write(&lab.iceberg(json!({})), &mode, &input);
+        let (kind, message) = ran.error();
+        assert_eq!((kind.as_str(), ran.states().len()), ("config_error", 0));
+        assert!(message.contains("version v1") && message.contains("'format-version' = '2'"), "{message}");
+        assert_eq!(lab.described(table)["format_version"], 1);
+        lab.act(table, &["upgrade"]);
+        lab.sync(&lab.iceberg(json!({})), &mode, &input);
+        let described = lab.described(table);
+        assert_eq!(
+            (&described["format_version"], &described["snapshots"][0]["operation"]),
+            (&json!(2), &json!("append"))
+        );
+        let versions = format!("SELECT version, count(*) n FROM demo.{table} GROUP BY ALL ORDER BY 1");
+        let ours = json!({ "version": "ours", "n": 3 });
+        let expected = if table == "a" { vec![ours, json!({ "version": "theirs", "n": 1 })] } else { vec![ours] };
+        assert_eq!(lab.rows(&versions), expected);
+    }
+}
+
+/// Who removes the table's property still finds the generation in the last snapshot of ours.
+#[test]
+fn a_generation_whose_property_is_gone_is_read_from_the_snapshots() {
+    let lab = Lab::new();
+    let config = lab.iceberg(json!({}));
+    let sync = |generation: u64, ids: std::ops::Range<u64>| {
+        let id = ids.start + 1;
+        lab.sync(&config, &refresh(generation), &(records("a", ids, "x") + &state("a", id) + &complete("a")))
+    };
+    sync(7, 0..3);
+    lab.act("a", &["property", "airbyte.generation_id"]);
+    // What others commit tells nothing of generations.
+    lab.act("a", &["append"]);
+    assert_eq!(lab.described("a")["properties"]["airbyte.generation_id"], Value::Null);
+    // The same generation goes on, and records nothing: it switches nothing.
+    let ran = sync(7, 3..5);
+    assert_eq!((lab.value("SELECT count(*) FROM demo.a"), ran.logs("WARN").len()), (json!(6), 0), "{}", ran.stdout);
+    // Any other replaces; an earlier one says so.
+    let ran = sync(6, 0..4);
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 4);
+    assert!(ran.logs("WARN").iter().any(|text| text.contains("generation 7, which is later than this sync's 6")));
+    assert_eq!(lab.described("a")["properties"]["airbyte.generation_id"], "6");
+    // A replacement without a generation is of none, whatever older snapshots say.
+    lab.sync(&config, &catalog(&["a"], "overwrite"), &(records("a", 0..2, "y") + &state("a", 9)));
+    sync(6, 0..3);
+    assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "x", "n": 3 })]);
 }
 
 /// What another tool made differently: types are widened, what may be NULL becomes optional, and ids stay.
@@ -145,7 +212,7 @@ fn tables_of_other_kinds_and_versions_are_refused() {
 fn a_table_of_another_tool_is_continued_under_its_own_ids() {
     let lab = Lab::new();
     lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
-    lab.act("a", "create_mixed");
+    lab.act("a", &["create_mixed"]);
     lab.ask("glue", "get_table", &json!({ "DatabaseName": "demo", "Name": "a" }));
     let mut catalog = catalog(&["a"], "append");
     catalog["streams"][0]["stream"]["json_schema"] = json!({ "type": "object", "properties": {
@@ -202,6 +269,118 @@ fn a_table_of_another_tool_is_continued_under_its_own_ids() {
     );
 }
 
+/// A decimal grows to the stream's digits, and a time of another tool's table is written as one.
+#[test]
+fn decimals_grow_and_times_that_a_table_has_are_written_as_times() {
+    let lab = Lab::new();
+    lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
+    lab.act("a", &["create_decimals"]);
+    let mut catalog = catalog(&["a"], "append");
+    catalog["streams"][0]["stream"]["json_schema"]["properties"] = json!({
+        "id": { "type": "integer" }, "price": { "type": "number" }, "noon": { "type": "string", "format": "time" },
+    });
+    let data = json!({ "id": 1, "price": 1234567890123.5, "noon": "12:00:00.5" });
+    let input =
+        format!("{}\n", json!({ "type": "RECORD", "record": { "stream": "a", "data": data, "emitted_at": 1 } }));
+    let changes = json!({ "glue_catalog_float_as_decimal": true, "airbyte_metadata_columns": false });
+    lab.sync(&lab.iceberg(changes), &catalog, &(input + &state("a", 1)));
+    assert_eq!(columns(&lab.described("a")), ["1 id long", "2 price decimal(38, 25)", "3 noon time"]);
+    assert_eq!(
+        lab.rows("SELECT CAST(price AS VARCHAR) price, CAST(noon AS VARCHAR) noon FROM demo.a"),
+        [json!({ "price": "1234567890123.5000000000000000000000000", "noon": "12:00:00.5" })]
+    );
+}
+
+/// Times of day as Iceberg's own type, where the user wants them: in UTC if they have zones, as the clock says if not. What
+/// is no time of a day is NULL, and the row says so.
+#[test]
+fn times_are_texts_unless_the_user_chooses() {
+    let lab = Lab::new();
+    let mut catalog = catalog(&["a"], "append");
+    catalog["streams"][0]["stream"]["json_schema"]["properties"] = json!({
+        "id": { "type": "integer" },
+        "zoned": { "type": "string", "format": "time", "airbyte_type": "time_with_timezone" },
+        "local": { "type": "string", "format": "time", "airbyte_type": "time_without_timezone" },
+        "struct": { "type": "object", "properties": { "t": { "type": "string", "format": "time" } } },
+    });
+    let times = [
+        "10:11:12",
+        "10:11",
+        "10:11:12.1234567Z",
+        "01:00:00+02:00",
+        "23:30:00-01:00",
+        "24:00",
+        "23:59:60",
+        "noon",
+        "9:00",
+        "2024-01-01T10:00:00Z",
+    ];
+    let rows: String = times
+        .iter()
+        .enumerate()
+        .map(|(id, time)| {
+            let data = json!({ "id": id, "zoned": time, "local": time, "struct": { "t": time } });
+            format!("{}\n", json!({ "type": "RECORD", "record": { "stream": "a", "data": data, "emitted_at": 1 } }))
+        })
+        .collect();
+    let types = |lab: &Lab| columns(&lab.described("a"))[1..4].join(", ");
+    // As sent.
+    lab.sync(&lab.iceberg(json!({})), &catalog, &(rows.clone() + &state("a", 1)));
+    assert_eq!(types(&lab), "2 zoned string, 3 local string, 4 struct struct<9: t: optional string>");
+    let stored = |lab: &Lab| -> Vec<Value> {
+        let text = |part: &str| format!("CAST({part} AS VARCHAR)");
+        let sql = format!(
+            "SELECT concat_ws(' ', {}, {}, {}, len(_airbyte_meta.changes)) v FROM demo.a ORDER BY id",
+            text("coalesce(CAST(zoned AS VARCHAR), '-')"),
+            text("coalesce(CAST(local AS VARCHAR), '-')"),
+            text("coalesce(CAST(struct.t AS VARCHAR), '-')")
+        );
+        lab.rows(&sql).into_iter().map(|row| row["v"].clone()).collect()
+    };
+    let sent: Vec<Value> = times.iter().map(|time| json!(format!("{time} {time} {time} 0"))).collect();
+    assert_eq!(stored(&lab), sent);
+    // A column that exists keeps its type.
+    let chosen = lab.iceberg(json!({ "iceberg_time_type": "TIME" }));
+    lab.sync(&chosen, &catalog, &state("a", 2));
+    assert_eq!(types(&lab), "2 zoned string, 3 local string, 4 struct struct<9: t: optional string>");
+    // A new table, and one that is replaced, have times.
+    let expected: Vec<Value> = [
+        "10:11:12 10:11:12 10:11:12 0",
+        "10:11:00 10:11:00 10:11:00 0",
+        "10:11:12.123456 10:11:12.123456 10:11:12.123456 0",
+        "23:00:00 01:00:00 23:00:00 0",
+        "00:30:00 23:30:00 00:30:00 0",
+        "- - - 3",
+        "- - - 3",
+        "- - - 3",
+        "- - - 3",
+        "- - - 3",
+    ]
+    .map(|text| json!(text))
+    .into();
+    let mut overwrite = catalog.clone();
+    overwrite["streams"][0]["destination_sync_mode"] = json!("overwrite");
+    let ran = lab.sync(&chosen, &overwrite, &(rows.clone() + &state("a", 3)));
+    let now = types(&lab);
+    assert!(["zoned time,", "local time,", "t: optional time>"].iter().all(|part| now.contains(part)), "{now}");
+    assert_eq!(stored(&lab), expected);
+    assert!(ran.logs("WARN").iter().any(|text| text.contains("zoned")), "{}", ran.stdout);
+    let reasons = lab.rows(
+        "SELECT id, string_agg(DISTINCT c.change || ' ' || c.reason) r FROM (SELECT id, unnest(_airbyte_meta.changes) c \
+         FROM demo.a) GROUP BY id ORDER BY id",
+    );
+    assert_eq!(reasons[0], json!({ "id": 5, "r": "NULLED DESTINATION_FIELD_SIZE_LIMITATION" }));
+    assert_eq!(reasons[2], json!({ "id": 7, "r": "NULLED DESTINATION_SERIALIZATION_ERROR" }));
+    // DuckDB's own reader, which believes the bounds.
+    assert_eq!(
+        lab.duckdb_iceberg("a", "SELECT id FROM t WHERE zoned = TIME '23:00:00' OR local = TIME '10:11:12.123456'"),
+        [json!({ "id": 2 }), json!({ "id": 3 })]
+    );
+    let file = &lab.described("a")["files"][0];
+    assert_eq!((&file["lower"]["local"], &file["upper"]["local"]), (&json!("01:00:00"), &json!("23:30:00")));
+    assert_eq!((&file["nulls"]["zoned"], &file["values"]["zoned"]), (&json!(5), &json!(10)));
+}
+
 /// A new generation may bring other types under old names: old snapshots keep theirs.
 #[test]
 fn a_refresh_brings_its_own_columns() {
@@ -227,146 +406,6 @@ fn a_refresh_brings_its_own_columns() {
         .map(|c| json!([c["Name"], c["Parameters"]["iceberg.field.current"]]))
         .collect();
     assert_eq!(json!(names), json!([["id", "true"], ["new", "true"], ["version", "true"], ["at", "false"]]));
-}
-
-/// Another writer changes the table between our commits, and while a call of ours is on its way.
-#[test]
-fn nothing_is_lost_beside_another_writer() {
-    let lab = Lab::new();
-    let config = lab.iceberg(json!({ "commit_interval_minutes": 0.01 }));
-    lab.sync(&config, &catalog(&["a"], "append"), &(records("a", 0..3, "x") + &state("a", 1)));
-    for (round, action) in ["append", "add_column", "rewrite"].into_iter().enumerate() {
-        let id = 10 * (round as u64 + 1);
-        lab.sandbox().faults().add(Fault::next("glue:UpdateTable", Action::Hold));
-        let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
-        running.feed(&(records("a", id..id + 3, "x") + &state("a", id)));
-        lab.wait_for_hold();
-        lab.act("a", action);
-        lab.sandbox().faults().release();
-        running.feed(&(records("a", id + 3..id + 5, "x") + &state("a", id + 1)));
-        let ran = running.end();
-        assert_eq!((ran.code, ran.state_ids().last()), (Some(0), Some(&(id as i64 + 1))), "{action}: {}", ran.stdout);
-    }
-    let row =
-        &lab.rows("SELECT count(*) n, count(DISTINCT id) d, count(*) FILTER (version = 'theirs') t FROM demo.a")[0];
-    assert_eq!(*row, json!({ "n": 19, "d": 19, "t": 1 }));
-    let table = lab.described("a");
-    assert!(columns(&table).iter().any(|column| column.ends_with(" theirs long")), "{table}");
-    // A refresh drops what is live on the base it is committed on, whoever wrote it.
-    lab.sandbox().faults().add(Fault::next("glue:UpdateTable", Action::Hold));
-    let mut running = lab.spawn(&config, &refresh(5));
-    running.feed(&(records("a", 0..4, "fresh") + &state("a", 90) + &complete("a")));
-    lab.wait_for_hold();
-    lab.act("a", "append");
-    lab.sandbox().faults().release();
-    assert_eq!(running.end().state_ids(), [90]);
-    assert_eq!(
-        lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"),
-        [json!({ "version": "fresh", "n": 4 })]
-    );
-}
-
-/// A column that we write is dropped by another: the rows are not published into a table that would not show them.
-#[test]
-fn a_column_dropped_by_another_writer_ends_the_sync_and_the_next_one_brings_it_back() {
-    let lab = Lab::new();
-    let config = lab.iceberg(json!({}));
-    lab.sync(&config, &catalog(&["a"], "append"), &(records("a", 0..3, "x") + &state("a", 1)));
-    lab.sandbox().faults().add(Fault::next("glue:UpdateTable", Action::Hold));
-    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
-    running.feed_all(records("a", 3..5, "y") + &state("a", 2));
-    lab.wait_for_hold();
-    lab.act("a", "drop_column");
-    lab.sandbox().faults().release();
-    let ran = running.end();
-    assert_eq!((ran.error().0.as_str(), ran.states().len()), ("transient_error", 0), "{}", ran.stdout);
-    lab.sync(&config, &catalog(&["a"], "append"), &(records("a", 3..5, "y") + &state("a", 3)));
-    assert_eq!(
-        lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL ORDER BY n"),
-        [json!({ "version": "y", "n": 2 }), json!({ "version": null, "n": 3 })]
-    );
-}
-
-/// Many commits in a row: what readers have to read stays within bounds.
-#[test]
-fn a_hundred_commits_stay_small() {
-    let lab = Lab::new();
-    let config = lab.iceberg(json!({ "commit_interval_minutes": 0.01 }));
-    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
-    for commit in 0..115 {
-        running.feed(&(records("a", commit..commit + 1, "x") + &state("a", commit)));
-        let before = lab.calls("UpdateTable").len() + lab.calls("CreateTable").len();
-        for _ in 0..400 {
-            if lab.calls("UpdateTable").len() + lab.calls("CreateTable").len() > before {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
-    }
-    let ran = running.end();
-    assert_eq!((ran.code, ran.state_ids().len()), (Some(0), 115), "{}", ran.stdout);
-    assert_eq!(lab.value("SELECT count(DISTINCT id) FROM demo.a"), 115);
-    let table = lab.described("a");
-    let commits = table["snapshots"].as_array().unwrap().len();
-    assert!(commits > 105, "{commits}");
-    let size = |key: &str| std::fs::metadata(lab.object_path(key)).unwrap().len();
-    let metadata: Vec<String> = lab.objects().into_iter().filter(|key| key.contains("/metadata/")).collect();
-    let documents: Vec<&String> = metadata.iter().filter(|key| key.ends_with(".metadata.json")).collect();
-    let largest = documents.iter().map(|key| size(key)).max().unwrap();
-    let lists = metadata.iter().filter(|key| key.contains("/snap-")).map(|key| size(key)).max().unwrap();
-    let entry = lab.table("a").to_string().len();
-    let manifests = table["manifests"].as_u64().unwrap();
-    println!(
-        "{commits} commits: {} metadata files of at most {largest} bytes, {manifests} manifests in a list of at most \
-         {lists} bytes, a Glue entry of {entry} bytes",
-        documents.len()
-    );
-    assert!(documents.len() <= 101 && table["metadata_log"].as_u64().unwrap() <= 100, "{}", documents.len());
-    assert!(manifests <= 101, "{manifests}");
-    // One snapshot takes about a kilobyte of the metadata until it is expired.
-    assert!(largest < 2048 * (commits as u64 + 10), "{largest}");
-    assert!(lists < 64 * 1024 && entry < 16 * 1024, "{lists} {entry}");
-}
-
-#[test]
-fn tables_are_partitioned_by_transforms_of_the_cursor() {
-    let lab = Lab::new();
-    let row = |id: u64, at: &str| {
-        let data = json!({ "id": id, "version": "x", "at": at });
-        format!("{}\n", json!({ "type": "RECORD", "record": { "stream": "a", "data": data, "emitted_at": 1 } }))
-    };
-    let lost =
-        format!("{}\n", json!({ "type": "RECORD", "record": { "stream": "a", "data": { "id": 4 }, "emitted_at": 1 } }));
-    let rows =
-        [row(1, "2024-01-31T23:30:00-02:00"), row(2, "2024-02-01T10:00:00Z"), row(3, "1969-12-31T00:00:00Z"), lost];
-    for (setting, transform, partitions) in [
-        ("YEAR/MONTH/DAY", "day", ["1969-12-31", "2024-02-01", "None"]),
-        ("MONTH", "month", ["-1", "649", "None"]),
-        ("YEAR", "year", ["-1", "54", "None"]),
-    ] {
-        let lab = Lab::new();
-        let config = lab.iceberg(json!({ "partitioning": setting }));
-        lab.sync(&config, &catalog(&["a"], "append"), &(rows.concat() + &state("a", 1)));
-        let table = lab.described("a");
-        let field = &table["partition_fields"][0];
-        assert_eq!((&field["transform"], &field["source"]), (&json!(transform), &json!("at")), "{table}");
-        assert_eq!(field["name"], format!("at_{transform}"));
-        let mut found: Vec<String> = table["files"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|file| file["partition"][format!("at_{transform}")].as_str().unwrap().to_owned())
-            .collect();
-        found.sort();
-        assert_eq!(found, partitions, "{table}");
-        assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 4);
-    }
-    // An existing specification is kept.
-    lab.sync(&lab.iceberg(json!({})), &catalog(&["a"], "append"), &(rows[0].clone() + &state("a", 1)));
-    let ran = lab.write(&lab.iceberg(json!({ "partitioning": "DAY" })), &catalog(&["a"], "append"), &rows[0]);
-    let (kind, message) = ran.error();
-    assert_eq!(kind, "config_error");
-    assert!(message.contains("partitioned by nothing, and the configuration asks for day(at)"), "{message}");
 }
 
 #[test]
@@ -441,4 +480,39 @@ fn duckdb_finds_every_row_by_every_column() {
         lab.duckdb_iceberg("a", "SELECT version, count(*) n FROM t GROUP BY ALL"),
         [json!({ "version": "two", "n": 5 })]
     );
+}
+
+/// The sandbox's views show exactly what the current snapshot does, under the columns' present names.
+#[test]
+fn the_sandboxs_views_show_iceberg_tables() {
+    let lab = Lab::new();
+    let config = lab.iceberg(json!({ "commit_interval_minutes": 0.01 }));
+    let views = |sql: &str| -> Vec<Value> {
+        lab.sandbox().write_views().unwrap();
+        let views = lab.folder.path().join("lake/views.sql");
+        // Without an endpoint nothing but DuckDB reads.
+        let out = crate::python::python("readback.py", &["rows".as_ref(), views.as_os_str(), sql.as_ref()]);
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = "SELECT * REPLACE (CAST(\"at\" AS TIMESTAMP) AS \"at\") FROM (SELECT * EXCLUDE (_airbyte_extracted_at) FROM \
+               demo.a) ORDER BY id";
+    lab.sync(&config, &refresh(1), &(state("a", 1) + &complete("a")));
+    assert_eq!(views("SELECT count(*) n FROM demo.a"), [json!({ "n": 0 })]);
+    lab.sync(&config, &refresh(2), &(records("a", 0..3, "x") + &state("a", 1) + &complete("a")));
+    assert_eq!(views(all), lab.rows(all));
+    lab.act("a", &["append"]);
+    lab.act("a", &["add_column"]);
+    lab.act("a", &["rename_column"]);
+    assert_eq!(
+        views("SELECT count(*) n, count(called) c, count(theirs) t FROM demo.a"),
+        [json!({ "n": 4, "c": 4, "t": 0 })]
+    );
+    assert_eq!(views(all), lab.rows(all));
+    lab.sync(&config, &refresh(3), &(records("a", 0..2, "z") + &state("a", 2) + &complete("a")));
+    assert_eq!(views("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "z", "n": 2 })]);
+    // Deletes are not for views.
+    lab.act("a", &["delete_position", "1"]);
+    lab.sandbox().write_views().unwrap();
+    let text = std::fs::read_to_string(lab.folder.path().join("lake/views.sql")).unwrap();
+    assert!(text.contains("is an Iceberg table without a view: it has delete files"), "{text}");
 }

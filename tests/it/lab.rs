@@ -4,12 +4,14 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::{Action, Call, Fault, Options, Sandbox};
 use serde_json::{Value, json};
+
+use crate::python::{python, python_at, python_with_duckdb_iceberg};
 
 /// A sandbox, and files around it.
 pub(crate) struct Lab {
@@ -121,8 +123,13 @@ impl Lab {
     }
 
     /// Changes an Iceberg table with PyIceberg.
-    pub(crate) fn act(&self, table: &str, action: &str) {
-        self.pyiceberg("act", table, &[action]);
+    pub(crate) fn act(&self, table: &str, action: &[&str]) {
+        self.pyiceberg("act", table, action);
+    }
+
+    /// The partitions of an Iceberg table, beside those that PyIceberg makes of its rows.
+    pub(crate) fn partitions(&self, table: &str) -> Value {
+        serde_json::from_str(&self.pyiceberg("partitions", table, &[])).unwrap()
     }
 
     /// Rows of a query over an Iceberg table, called `t` in it, read by DuckDB's Iceberg extension.
@@ -130,14 +137,8 @@ impl Lab {
     pub(crate) fn duckdb_iceberg(&self, table: &str, sql: &str) -> Vec<Value> {
         let entry = self.table(table);
         let metadata = entry["Parameters"]["metadata_location"].as_str().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/duckdb_iceberg.py");
-        let out = Command::new(duckdb_interpreter())
-            .arg(script)
-            .args([self.sandbox().endpoint(), metadata, sql])
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        let out = String::from_utf8(out.stdout).unwrap();
+        let arguments = [self.sandbox().endpoint(), metadata, sql].map(std::ffi::OsStr::new);
+        let out = python_with_duckdb_iceberg("duckdb_iceberg.py", &arguments);
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -269,13 +270,9 @@ impl Lab {
 
     /// One JSON request to a service of the sandbox, as Glue and Lake Formation speak.
     pub(crate) fn ask(&self, service: &str, operation: &str, body: &Value) -> Value {
-        let script = r#"
-import boto3, json, sys
-endpoint, service, operation, body = sys.argv[1:]
-client = boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
-print(json.dumps(getattr(client, operation)(**json.loads(body)), default=str))
-"#;
-        let out = run_python(&["-c", script, self.sandbox().endpoint(), service, operation, &body.to_string()]);
+        let body = body.to_string();
+        let arguments = [self.sandbox().endpoint(), service, operation, &body].map(std::ffi::OsStr::new);
+        let out = python("ask.py", &arguments);
         serde_json::from_str(&out).unwrap()
     }
 
@@ -520,77 +517,4 @@ pub(crate) fn complete(stream: &str) -> String {
         json!({ "type": "TRACE", "trace": { "type": "STREAM_STATUS", "emitted_at": 1.0,
             "stream_status": { "stream_descriptor": { "name": stream }, "status": "COMPLETE" } } })
     )
-}
-
-/// Runs a script of `tests/python` and returns what it printed.
-#[track_caller]
-pub(crate) fn python(script: &str, arguments: &[&std::ffi::OsStr]) -> String {
-    python_at("", script, arguments)
-}
-
-/// The same for scripts that read tables through a sandbox.
-#[track_caller]
-pub(crate) fn python_at(endpoint: &str, script: &str, arguments: &[&std::ffi::OsStr]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
-    let mut all = vec![path.as_os_str()];
-    all.extend(arguments);
-    run_python_at(endpoint, &all)
-}
-
-#[track_caller]
-pub(crate) fn run_python<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> String {
-    run_python_at("", arguments)
-}
-
-#[track_caller]
-fn run_python_at<S: AsRef<std::ffi::OsStr>>(endpoint: &str, arguments: &[S]) -> String {
-    let out = Command::new(interpreter()).args(arguments).env("SANDBOX_ENDPOINT", endpoint).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
-/// A Python with the readers: the environment's, or a virtual environment made once beside the build.
-pub(crate) fn interpreter() -> &'static Path {
-    static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
-    INTERPRETER.get_or_init(|| {
-        with_modules("PYTHON", "readers", "requirements.txt", "import boto3, duckdb, pyarrow, pyiceberg")
-    })
-}
-
-/// A Python with the version of DuckDB that has its Iceberg extension as a package.
-pub(crate) fn duckdb_interpreter() -> &'static Path {
-    static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
-    INTERPRETER.get_or_init(|| {
-        let modules = "import duckdb, duckdb_extension_iceberg";
-        with_modules("PYTHON_DUCKDB_ICEBERG", "duckdb-iceberg", "requirements-duckdb-iceberg.txt", modules)
-    })
-}
-
-/// The interpreter that `variable` names, if it has the modules, else one in an environment made from `requirements`.
-fn with_modules(variable: &str, name: &str, requirements: &str, imports: &str) -> PathBuf {
-    let base = PathBuf::from(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
-    let own = std::env::var_os(variable).map_or_else(|| base.clone(), PathBuf::from);
-    let has_modules = |python: &Path| {
-        let probe = Command::new(python).args(["-c", imports]).output();
-        probe.is_ok_and(|out| out.status.success())
-    };
-    if has_modules(&own) {
-        return own;
-    }
-    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let made = environment.join("bin/python");
-    if !has_modules(&made) {
-        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(requirements);
-        let run = |program: &Path, arguments: &[&std::ffi::OsStr]| {
-            let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().unwrap();
-            assert!(status.success(), "tests need Python 3 with venv and pip, to install {}", requirements.display());
-        };
-        run(&base, &["-m".as_ref(), "venv".as_ref(), environment.as_os_str()]);
-        let install =
-            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"].map(std::ffi::OsStr::new);
-        let mut install = install.to_vec();
-        install.push(requirements.as_os_str());
-        run(&made, &install);
-    }
-    made
 }

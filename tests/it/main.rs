@@ -4,9 +4,13 @@
 
 mod calls;
 mod commands;
+mod deletion;
 mod faults;
+mod formats;
 mod governed;
 mod iceberg;
+mod iceberg_commits;
+mod iceberg_partitions;
 mod lab;
 mod limits;
 mod migration;
@@ -15,6 +19,8 @@ mod partition_fields;
 mod partitioned;
 mod patience;
 mod plain;
+mod progress;
+mod python;
 mod ranks;
 mod readers;
 mod shutdown;

@@ -5,7 +5,7 @@
 //! ```text
 //! === name of the case
 //! # what it shows
-//! kinds: plain governed          (run for each of these table kinds; plain alone if it is not said)
+//! kinds: plain governed partitioned iceberg   (run for each of these kinds of tables; plain alone if it is not said)
 //! --- sync
 //! config: {…}                    (changes to the configuration)
 //! stream: users append generation=2 minimum=2 sync=7 namespace=n
@@ -31,6 +31,7 @@ use std::time::Duration;
 use sandbox::Fault;
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{self, Lab, Ran};
 
 #[test]
@@ -171,7 +172,7 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
             "catalog:" => catalog = serde_json::from_str(rest).unwrap(),
             "env:" => environment.push(rest.split_once('=').unwrap()),
             "fault:" => lab.sandbox().faults().add(serde_json::from_str::<Fault>(rest).unwrap()),
-            "edit:" => edit(lab, rest),
+            "edit:" => edit(lab, kind, rest),
             ">" => {
                 input.extend(message(rest).into_bytes());
                 input.push(b'\n');
@@ -183,10 +184,9 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
             other => panic!("a transcript says {other}"),
         }
     }
-    let config = match kind {
-        "governed" => lab.governed(config),
-        _ => lab.config(config),
-    };
+    let config = Tables::named(kind).config(lab, config);
+    // Nothing is told by way of a backtrace either.
+    environment.push(("RUST_BACKTRACE", "full"));
     let mut running = lab.spawn_with(&config, &catalog, &environment);
     running.feed_bytes(&input);
     let ran = match kill {
@@ -257,10 +257,14 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Somebody else changes a parameter of a table.
-fn edit(lab: &Lab, words: &str) {
+/// Somebody else changes a parameter of a table; of an Iceberg table, a property.
+fn edit(lab: &Lab, kind: &str, words: &str) {
     let mut words = words.splitn(3, ' ');
     let (table, name, value) = (words.next().unwrap(), words.next().unwrap(), words.next());
+    if kind == "iceberg" {
+        let action: Vec<&str> = ["property", name].into_iter().chain(value).collect();
+        return lab.act(table, &action);
+    }
     let mut input = lab.table(table);
     let parameters = input["Parameters"].as_object_mut().unwrap();
     match value {

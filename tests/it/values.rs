@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::lab::{self, Lab, Ran, state};
+use crate::lab::{Lab, Ran, state};
+use crate::python::python;
 
 const FORMATS: [&str; 2] = ["JSONL", "Parquet"];
 
@@ -53,7 +54,7 @@ fn values(lab: &Lab, command: &str, arguments: &[&str]) -> Value {
     let mut all = vec![command, lab.sandbox().endpoint()];
     all.extend(arguments);
     let arguments: Vec<&std::ffi::OsStr> = all.into_iter().map(AsRef::as_ref).collect();
-    serde_json::from_str(&lab::python("values.py", &arguments)).unwrap()
+    serde_json::from_str(&python("values.py", &arguments)).unwrap()
 }
 
 fn columns_of(table: &Value) -> Vec<(String, String)> {
@@ -145,7 +146,7 @@ fn json_lines_and_parquet_of_the_same_records_are_equal_to_every_reader() {
         let arguments = ["generate".as_ref(), std::ffi::OsStr::new("SEED"), folder.as_os_str()];
         let seed_text = seed.to_string();
         let arguments = arguments.map(|argument| if argument == "SEED" { seed_text.as_ref() } else { argument });
-        let generated: Value = serde_json::from_str(&lab::python("values.py", &arguments)).unwrap();
+        let generated: Value = serde_json::from_str(&python("values.py", &arguments)).unwrap();
         let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
         let (catalog, messages) = (serde_json::from_str(&read("catalog.json")).unwrap(), read("messages.jsonl"));
         let databases = FORMATS.map(|format| format!("{}_{seed}", format.to_lowercase()));

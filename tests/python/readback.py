@@ -1,7 +1,7 @@
 """Reads back what the connector wrote, with readers that know nothing of it.
 
-    readback.py rows VIEWS SQL              rows of a query over the views, one JSON object a line; Iceberg tables are
-                                            read by PyIceberg from SANDBOX_ENDPOINT
+    readback.py rows VIEWS SQL              rows of a query over the views, one JSON object a line; with a
+                                            SANDBOX_ENDPOINT, Iceberg tables are read from there by PyIceberg instead
     readback.py compare VIEWS DATABASE MESSAGES CATALOG
                                             every row of every stream against the messages
     readback.py parquet FILE                schema, codecs and statistics by PyArrow
@@ -9,6 +9,7 @@
                                             reads the table again and again until STOPFILE exists
 """
 
+import collections
 import datetime as dt
 import decimal
 import gzip
@@ -37,10 +38,13 @@ def query(views, sql):
     connection = duckdb.connect()
     statements = open(views, encoding="utf-8").read()
     connection.execute(statements)
-    for database, table in re.findall(r'^-- "(.+)"\."(.+)" is an Iceberg table', statements, re.MULTILINE):
+    endpoint = os.environ.get("SANDBOX_ENDPOINT")
+    iceberg = re.findall(r'^-- "(.+)"\."(.+)" is an Iceberg table', statements, re.MULTILINE) if endpoint else []
+    for database, table in iceberg:
         import tables
 
-        rows = tables.arrow(tables.load(os.environ["SANDBOX_ENDPOINT"]).load_table((database, table)))
+        rows = tables.arrow(tables.load(endpoint).load_table((database, table)))
+        connection.execute(f'DROP VIEW IF EXISTS "{database}"."{table}"')
         connection.register(f"{database} {table}", rows)
         connection.execute(f'CREATE TABLE "{database}"."{table}" AS SELECT * FROM "{database} {table}"')
     result = connection.execute(sql)
@@ -55,11 +59,12 @@ def lines_of(path):
 
 
 def instant(text):
-    """What a date-time of the source means, to the millisecond, in UTC and without a zone."""
+    """What a date-time of the source means in UTC, without a zone: to the microsecond in Iceberg tables, which
+    SANDBOX_ENDPOINT stands for, to the millisecond in others."""
     value = dt.datetime.fromisoformat(text)
     if value.tzinfo is not None:
         value = value.astimezone(dt.timezone.utc).replace(tzinfo=None)
-    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+    return value if os.environ.get("SANDBOX_ENDPOINT") else value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 
 def expected(value, schema):
@@ -108,6 +113,7 @@ def parquet(path):
         json.dumps(
             {
                 "schema": {field.name: str(field.type) for field in file.schema_arrow},
+                "physical": {column.path_in_schema: column.physical_type for column in columns},
                 "rows": file.metadata.num_rows,
                 "row_groups": len(groups),
                 "codecs": sorted({column.compression for column in columns}),
@@ -119,8 +125,39 @@ def parquet(path):
     )
 
 
+def registered(lake, database, table):
+    """Keys of the objects of a governed table."""
+    uris, token = [], None
+    while True:
+        extra = {"NextToken": token} if token else {}
+        page = lake.get_table_objects(DatabaseName=database, TableName=table, **extra)
+        uris += [o["Uri"] for group in page["Objects"] for o in group["Objects"]]
+        token = page.get("NextToken")
+        if not token:
+            return [uri.split("/", 3)[3] for uri in uris]
+
+
+def places(glue, database, table):
+    """Where a plain table's rows are, by partition, and which locations are kept for readers that have begun."""
+    entry = glue.get_table(DatabaseName=database, Name=table)["Table"]
+    parameters = entry["Parameters"]
+    kept = [entry["StorageDescriptor"]["Location"], parameters.get("airbyte.previous_location")]
+    kept.append(parameters.get("airbyte.switching", "").partition(" ")[2])
+    if not entry.get("PartitionKeys"):
+        return {"": kept[0]}, kept
+    pages = glue.get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table)
+    found = {"/".join(p["Values"]): p["StorageDescriptor"]["Location"] for page in pages for p in page["Partitions"]}
+    return found, kept
+
+
+def below(s3, bucket, location):
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=location.split("/", 3)[3])
+    return [o["Key"] for page in pages for o in page.get("Contents", [])]
+
+
 def poll(endpoint, bucket, database, table, stop, kind):
-    """Which sets of versions a reader of the table has seen, and how many rows each had."""
+    """Which sets of versions a reader of the table has seen in each of its parts, and how many rows each had. A part is
+    what is switched in one piece: the table, or a partition of a plain one."""
     import boto3
 
     options = dict(
@@ -128,38 +165,45 @@ def poll(endpoint, bucket, database, table, stop, kind):
     )
     glue, s3 = boto3.client("glue", **options), boto3.client("s3", **options)
     lake = boto3.client("lakeformation", **options)
+    if kind == "iceberg":
+        import tables
+
+        catalog = tables.load(endpoint)
     seen = {}
     polls = 0
     done = False
     while not done:
+        if polls:
+            with open(f"{stop}.polls", "a") as file:
+                file.write(".")
         # One look after the end too, so that the last state is seen.
         done = os.path.exists(stop)
-        if kind == "governed":
-            pages = lake.get_paginator("get_table_objects") if lake.can_paginate("get_table_objects") else None
-            uris, token = [], None
-            while True:
-                extra = {"NextToken": token} if token else {}
-                page = lake.get_table_objects(DatabaseName=database, TableName=table, **extra)
-                uris += [o["Uri"] for group in page["Objects"] for o in group["Objects"]]
-                token = page.get("NextToken")
-                if not token:
-                    break
-            keys = [uri.split("/", 3)[3] for uri in uris]
-        else:
-            location = glue.get_table(DatabaseName=database, Name=table)["Table"]["StorageDescriptor"]["Location"]
-            prefix = location.split("/", 3)[3]
-            keys = [
-                o["Key"]
-                for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-                for o in page.get("Contents", [])
-            ]
-        counts = {}
-        for key in keys:
-            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            for line in io.BytesIO(body):
-                version = json.loads(line)["version"]
-                counts[version] = counts.get(version, 0) + 1
-        look = json.dumps(counts, sort_keys=True)
+        found = {}
+        try:
+            if kind == "iceberg":
+                # As any reader does: the metadata that is current now, and then its files.
+                rows = catalog.load_table((database, table)).scan(selected_fields=("version",)).to_arrow()
+                look, keys = {"": dict(collections.Counter(rows["version"].to_pylist()))}, {}
+            elif kind == "governed":
+                look, keys = {}, {"": registered(lake, database, table)}
+            else:
+                found, _ = places(glue, database, table)
+                look, keys = {}, {part: below(s3, bucket, location) for part, location in found.items()}
+            for part, keys_of_part in keys.items():
+                counts = look.setdefault(part, {})
+                for key in keys_of_part:
+                    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+                    for line in io.BytesIO(body):
+                        version = json.loads(line)["version"]
+                        counts[version] = counts.get(version, 0) + 1
+        except s3.exceptions.NoSuchKey:
+            look = None
+        # What a reader has planned is there until the table was switched twice since; a slower one is not promised it.
+        kept = [] if kind in ("governed", "iceberg") else [place for place in places(glue, database, table)[1] if place]
+        if look is None or any(not any(place.startswith(k) for k in kept) for place in found.values()):
+            done = False
+            continue
+        look = json.dumps(look, sort_keys=True)
         seen[look] = seen.get(look, 0) + 1
         polls += 1
     print(json.dumps({"polls": polls, "seen": [json.loads(look) for look in seen]}))

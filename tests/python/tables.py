@@ -1,11 +1,17 @@
 """Iceberg tables as PyIceberg sees and changes them, through the Glue catalog.
 
     tables.py describe ENDPOINT DATABASE TABLE          schema, snapshots, properties, files, as JSON
-    tables.py act ENDPOINT DATABASE TABLE ACTION        append, add_column, drop_column, rewrite, create_v3
+    tables.py partitions ENDPOINT DATABASE TABLE        what its partitions are, and what PyIceberg makes of its rows
+    tables.py act ENDPOINT DATABASE TABLE ACTION…       append, add_column, drop_column, rename_column, rewrite,
+                                                        property NAME [VALUE],
+                                                        delete_position ID, busy ROUNDS PROGRESS, upgrade
+    tables.py act ENDPOINT DATABASE TABLE create_…      v1, v3, mixed, partitioned, decimals
 """
 
+import datetime as dt
 import json
 import sys
+import uuid
 
 
 def load(endpoint):
@@ -26,6 +32,19 @@ def arrow(table):
         for field in rows.schema
     ]
     return rows.cast(pa.schema(fields))
+
+
+def referenced(table):
+    """All objects that the table knows: its metadata, manifests and files."""
+    metadata = table.metadata
+    found = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
+    for snapshot in metadata.snapshots:
+        found.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(table.io):
+            found.add(manifest.manifest_path)
+            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+            found.update(entry.data_file.file_path for entry in entries)
+    return sorted(found)
 
 
 def describe(table):
@@ -51,6 +70,8 @@ def describe(table):
         ],
         "snapshots": [{"operation": s.summary.operation.value, **s.summary.additional_properties} for s in snapshots],
         "metadata_log": len(metadata.metadata_log),
+        "referenced": referenced(table),
+        "delete_files": len(table.inspect.delete_files().to_pylist()) if snapshots else 0,
         "schemas": len(metadata.schemas),
         "manifests": len(table.inspect.manifests().to_pylist()) if snapshots else 0,
         "files": [
@@ -69,7 +90,188 @@ def describe(table):
     }
 
 
-def act(table, action):
+def stored(value):
+    """A value as the specification keeps it in partitions."""
+    from pyiceberg.utils import datetime as convert
+
+    if isinstance(value, dt.datetime):
+        return convert.datetime_to_micros(value.replace(tzinfo=None))
+    if isinstance(value, dt.date):
+        return convert.date_to_days(value)
+    if isinstance(value, dt.time):
+        return convert.time_to_micros(value)
+    return value
+
+
+def partitions(table):
+    """The partitions of a table as its manifests have them, and as PyIceberg's transforms make them of its rows; and
+    values by which a scan finds other rows than a look at all of them."""
+    from pyiceberg.expressions import EqualTo, IsNull
+
+    def counted(shares):
+        counts = {}
+        for share, rows in shares:
+            key = json.dumps([str(value) if value is not None else None for value in share])
+            counts[key] = counts.get(key, 0) + rows
+        return sorted(counts.items())
+
+    rows = table.scan().to_arrow()
+    schema, fields = table.schema(), table.spec().fields
+    found = [([task.file.partition[i] for i in range(len(fields))], task.file.record_count) for task in table.scan().plan_files()]
+    columns = [rows[schema.find_column_name(field.source_id)].to_pylist() for field in fields]
+    made = [field.transform.transform(schema.find_type(field.source_id)) for field in fields]
+    transformed = [([how(stored(value)) for how, value in zip(made, row)], 1) for row in zip(*columns)]
+    inspected = {json.dumps(row["partition"], default=str) for row in table.inspect.partitions().to_pylist()}
+    wrong = []
+    for source in sorted({field.source_id for field in fields}):
+        column = schema.find_column_name(source)
+        values = rows[column].to_pylist()
+        for value in set(values):
+            literal = value.isoformat() if isinstance(value, (dt.date, dt.time)) else value
+            matching = table.scan(IsNull(column) if value is None else EqualTo(column, literal)).to_arrow().num_rows
+            if matching != values.count(value):
+                wrong.append([column, str(value), matching, values.count(value)])
+    return {
+        "partitions": counted(found),
+        "transformed": counted(transformed),
+        "inspected": len(inspected),
+        "wrong": wrong,
+        "rows": rows.num_rows,
+    }
+
+
+def patiently(catalog, table, change, progress):
+    """A change, again on the table as it is then as long as others are faster."""
+    from pyiceberg.exceptions import CommitFailedException, ValidationException
+
+    while True:
+        try:
+            change(catalog.load_table(table.name()))
+            break
+        except (CommitFailedException, ValidationException):
+            progress("conflict")
+    progress("done")
+
+
+def busy(catalog, table, rounds, path):
+    """Appends, evolves and rewrites, beside whoever else does."""
+    import pyarrow as pa
+    from pyiceberg.types import LongType
+
+    def progress(what):
+        with open(path, "a") as file:
+            file.write(what + "\n")
+
+    def append(number):
+        rows = pa.table({"id": pa.array([1000 + number], pa.int64()), "version": pa.array(["theirs"])})
+        return lambda table: table.append(rows)
+
+    def evolve(number):
+        def change(table):
+            with table.update_schema() as update:
+                update.add_column(f"theirs_{number}", LongType())
+
+        return change
+
+    def rewrite(table):
+        table.overwrite(table.scan().to_arrow())
+
+    for number in range(rounds):
+        for change in (append(number), evolve(number), rewrite):
+            patiently(catalog, table, change, progress)
+
+
+def delete_position(table, row):
+    """A position delete file for the row with this id, as merge-on-read writers make it; PyIceberg writes none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyiceberg.manifest import (
+        DataFile,
+        DataFileContent,
+        FileFormat,
+        ManifestContent,
+        ManifestEntry,
+        ManifestEntryStatus,
+        ManifestWriterV2,
+        write_manifest_list,
+    )
+    from pyiceberg.partitioning import PartitionSpec
+    from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+    from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
+    from pyiceberg.typedef import Record
+
+    class Deletes(ManifestWriterV2):
+        def content(self):
+            return ManifestContent.DELETES
+
+        @property
+        def _meta(self):
+            return {**super()._meta, "content": "deletes"}
+
+    place = None
+    for task in table.scan().plan_files():
+        with table.io.new_input(task.file.file_path).open() as file:
+            ids = pq.read_table(file)["id"].to_pylist()
+        if row in ids:
+            place = (task.file.file_path, ids.index(row))
+    ids = [2147483546, 2147483545]
+    fields = [
+        pa.field(name, kind, nullable=False, metadata={"PARQUET:field_id": str(id)})
+        for (name, kind), id in zip([("file_path", pa.string()), ("pos", pa.int64())], ids)
+    ]
+    deletes = pa.table([[place[0]], [place[1]]], schema=pa.schema(fields))
+    base, metadata = f"{table.location()}/data/{uuid.uuid4()}", table.metadata
+    buffer = pa.BufferOutputStream()
+    pq.write_table(deletes, buffer)
+    content = buffer.getvalue().to_pybytes()
+    with table.io.new_output(f"{base}-deletes.parquet").create() as file:
+        file.write(content)
+    snapshot_id, sequence = uuid.uuid4().int >> 65, metadata.last_sequence_number + 1
+    data_file = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=f"{base}-deletes.parquet",
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=1,
+        file_size_in_bytes=len(content),
+        lower_bounds={ids[0]: place[0].encode()},
+        upper_bounds={ids[0]: place[0].encode()},
+        column_sizes={},
+        value_counts={},
+        null_value_counts={},
+        nan_value_counts={},
+        split_offsets=[4],
+        equality_ids=None,
+        sort_order_id=None,
+        spec_id=0,
+    )
+    where = f"{table.location()}/metadata/{uuid.uuid4()}"
+    output = table.io.new_output(f"{where}-m0.avro")
+    with Deletes(PartitionSpec(), table.schema(), output, snapshot_id, "deflate") as writer:
+        writer.add_entry(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=data_file))
+    manifest = writer.to_manifest_file()
+    parent = table.current_snapshot()
+    output = table.io.new_output(f"{where}-list.avro")
+    with write_manifest_list(2, output, snapshot_id, parent.snapshot_id, sequence, "deflate") as writer:
+        writer.add_manifests([manifest, *parent.manifests(table.io)])
+    snapshot = Snapshot(
+        snapshot_id=snapshot_id,
+        parent_snapshot_id=parent.snapshot_id,
+        sequence_number=sequence,
+        timestamp_ms=int(dt.datetime.now().timestamp() * 1000),
+        manifest_list=f"{where}-list.avro",
+        summary=Summary(Operation.OVERWRITE, **{"added-delete-files": "1", "total-delete-files": "1"}),
+        schema_id=table.schema().schema_id,
+    )
+    changes = (
+        AddSnapshotUpdate(snapshot=snapshot),
+        SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=snapshot_id),
+    )
+    with table.transaction() as transaction:
+        transaction._apply(changes, (AssertRefSnapshotId(ref="main", snapshot_id=parent.snapshot_id),))
+
+
+def act(catalog, table, action, *rest):
     import pyarrow as pa
 
     if action == "append":
@@ -82,9 +284,25 @@ def act(table, action):
     elif action == "drop_column":
         with table.update_schema() as update:
             update.delete_column("version")
+    elif action == "rename_column":
+        with table.update_schema() as update:
+            update.rename_column("version", "called")
     elif action == "rewrite":
         # What a compaction does: the same rows in one file.
         table.overwrite(table.scan().to_arrow())
+    elif action == "property":
+        with table.transaction() as transaction:
+            if len(rest) == 2:
+                transaction.set_properties({rest[0]: rest[1]})
+            else:
+                transaction.remove_properties(rest[0])
+    elif action == "upgrade":
+        with table.transaction() as transaction:
+            transaction.upgrade_table_version(2)
+    elif action == "delete_position":
+        delete_position(table, int(rest[0]))
+    elif action == "busy":
+        busy(catalog, table, int(rest[0]), rest[1])
     else:
         raise ValueError(action)
 
@@ -93,9 +311,33 @@ def create(catalog, database, name, action):
     from pyiceberg.schema import Schema
     from pyiceberg.types import DecimalType, FloatType, IntegerType, LongType, NestedField, StringType, StructType
 
-    if action == "create_v3":
+    location = f"s3://lake/{database}/{name}"
+    if action == "create_v1":
+        import pyarrow as pa
+
+        rows = pa.table({"id": pa.array([1000], pa.int64()), "version": pa.array(["theirs"])})
+        catalog.create_table((database, name), rows.schema, location, properties={"format-version": "1"}).append(rows)
+    elif action == "create_partitioned":
+        import pyarrow as pa
+        from pyiceberg.partitioning import PartitionField, PartitionSpec
+        from pyiceberg.transforms import IdentityTransform
+
+        rows = pa.table({"id": pa.array([1, 2, None], pa.int32()), "version": pa.array(["theirs"] * 3)})
+        schema = Schema(NestedField(1, "id", IntegerType(), required=False), NestedField(2, "version", StringType(), required=False))
+        spec = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "id"))
+        catalog.create_table((database, name), schema, location, partition_spec=spec).append(rows)
+    elif action == "create_decimals":
+        from pyiceberg.types import TimeType
+
+        schema = Schema(
+            NestedField(1, "id", LongType(), required=False),
+            NestedField(2, "price", DecimalType(30, 25), required=False),
+            NestedField(3, "noon", TimeType(), required=False),
+        )
+        catalog.create_table((database, name), schema, location)
+    elif action == "create_v3":
         schema = Schema(NestedField(1, "id", LongType(), required=False))
-        table = catalog.create_table((database, name), schema, f"s3://lake/{database}/{name}")
+        table = catalog.create_table((database, name), schema, location)
         # PyIceberg reads version 3 and does not write it.
         with table.io.new_input(table.metadata_location).open() as file:
             metadata = json.loads(file.read())
@@ -112,18 +354,20 @@ def create(catalog, database, name, action):
             NestedField(5, "nested", nested, required=False),
             NestedField(6, "amount", DecimalType(9, 2), required=False),
         )
-        catalog.create_table((database, name), schema, f"s3://lake/{database}/{name}")
+        catalog.create_table((database, name), schema, location)
 
 
 def main():
     command, endpoint, database, name, *rest = sys.argv[1:]
     catalog = load(endpoint)
-    if command == "describe":
+    if command == "partitions":
+        print(json.dumps(partitions(catalog.load_table((database, name)))))
+    elif command == "describe":
         print(json.dumps(describe(catalog.load_table((database, name)))))
     elif rest[0].startswith("create"):
         create(catalog, database, name, rest[0])
     else:
-        act(catalog.load_table((database, name)), rest[0])
+        act(catalog, catalog.load_table((database, name)), *rest)
 
 
 if __name__ == "__main__":

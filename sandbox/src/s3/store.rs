@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// Where an object's file is. Keys that cannot be the path of a file are refused.
-    pub(super) fn path(&self, bucket: &str, key: &str) -> Result<PathBuf, Refusal> {
+    pub(crate) fn path(&self, bucket: &str, key: &str) -> Result<PathBuf, Refusal> {
         if key.len() > 1024 {
             return Err(Refusal::new(400, "KeyTooLongError", "Your key is too long"));
         }

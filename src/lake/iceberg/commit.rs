@@ -21,7 +21,7 @@ use super::{definition, next};
 use crate::aws::{AwsError, Patience, Trouble};
 use crate::budget::Reservation;
 use crate::failure::Failure;
-use crate::lake::glue::{self, Catalog, History};
+use crate::lake::glue::{self, Catalog, History, TableName};
 use crate::lake::table::Plan;
 use crate::schema::Field;
 
@@ -114,7 +114,7 @@ impl Commit<'_> {
         loop {
             let base = Box::pin(self.base(&catalog)).await?;
             let attempt = match pending.take() {
-                Some(attempt) if is_in(&base, &attempt.location, &self.token()) => {
+                Some(attempt) if is_in(&base, &attempt.location, self.token()) => {
                     return Ok(self.done(attempt.next).await);
                 }
                 // The call never came through, or will come through now and find the second one too late.
@@ -135,9 +135,8 @@ impl Commit<'_> {
             };
             // Asked last, since reading may have taken its time.
             if matches!(self.change, Change::Switch(..)) && !(self.heard)() {
-                return Err(self
-                    .failed(attempt, Failure::transient("nobody reads our output any more, so no table is switched"))
-                    .await);
+                let error = Failure::transient("nobody reads our output any more, so no table is switched");
+                return Err(self.failed(&catalog, attempt, error).await);
             }
             let mut attempt = attempt;
             let Err(error) = self.send(&catalog, &attempt).await else { return Ok(self.done(attempt.next).await) };
@@ -147,7 +146,7 @@ impl Commit<'_> {
             let gone = attempt.exists && error.trouble == Trouble::Missing;
             let again = gone || error.is_doubtful() || matches!(error.trouble, Trouble::Exists | Trouble::Contended);
             if !again || tries > MOST_ATTEMPTS || !self.patience.pause(tries).await {
-                return Err(self.failed(attempt, error.into()).await);
+                return Err(self.failed(&catalog, attempt, error.into()).await);
             }
             pending = Some(attempt);
         }
@@ -162,9 +161,9 @@ impl Commit<'_> {
                 .ok_or_else(|| Failure::transient(format!("{name} was dropped while we write to it: try again")))?;
             return Ok(Base { table: None, location: None, metadata: new.clone(), _reservation: None });
         };
-        let location = metadata_location(self.plan, &table)?;
+        let location = metadata_location(name, &table)?;
         let Held { value: metadata, reservation } = self.files.metadata(&location, self.patience).await?;
-        same_format(self.plan, &metadata)?;
+        same_format(name, &metadata)?;
         Ok(Base { table: Some(table), location: Some(location), metadata, _reservation: Some(reservation) })
     }
 
@@ -205,9 +204,12 @@ impl Commit<'_> {
         next.metadata
     }
 
-    /// Takes away what a call that was refused leaves behind; what is in doubt stays.
-    async fn failed(&self, attempt: Attempt, error: anyhow::Error) -> anyhow::Error {
-        if !attempt.doubted {
+    /// Takes away what a call that was refused leaves behind, if the table says so too; what is in doubt stays.
+    async fn failed(&self, catalog: &Catalog<'_>, attempt: Attempt, error: anyhow::Error) -> anyhow::Error {
+        if !attempt.doubted
+            && let Ok(base) = Box::pin(self.base(catalog)).await
+            && !is_in(&base, &attempt.location, self.token())
+        {
             self.files.delete(&attempt.next.written).await;
         }
         error
@@ -222,7 +224,7 @@ impl Commit<'_> {
 }
 
 /// Whether a commit of ours is in the table: by its metadata file, or by its token if others have committed since.
-fn is_in(base: &Base, location: &str, token: &Option<&str>) -> bool {
+fn is_in(base: &Base, location: &str, token: Option<&str>) -> bool {
     let metadata = &base.metadata;
     base.location.as_deref() == Some(location)
         || metadata.metadata_log().iter().any(|entry| entry.metadata_file == location)
@@ -233,25 +235,27 @@ fn is_in(base: &Base, location: &str, token: &Option<&str>) -> bool {
 }
 
 /// Where the metadata of a table lies.
-pub(super) fn metadata_location(plan: &Plan, table: &GlueTable) -> anyhow::Result<String> {
+pub(super) fn metadata_location(name: &TableName, table: &GlueTable) -> anyhow::Result<String> {
     let location = glue::parameter(table, "metadata_location").map(str::to_owned);
     location.ok_or_else(|| {
         Failure::config(format!(
-            "{} is no Iceberg table any more, or has no metadata_location: give the stream another name, or drop the table",
-            plan.name
+            "{name} is no Iceberg table any more, or has no metadata_location: give the stream another name, or drop the \
+             table"
         ))
     })
 }
 
-/// Version 2 is what every reader reads and what we write.
-pub(super) fn same_format(plan: &Plan, metadata: &TableMetadata) -> anyhow::Result<()> {
-    if metadata.format_version() == FormatVersion::V2 {
-        return Ok(());
-    }
+/// Version 2 is what every reader reads and what we write. There is no way back from a later version, so raising an
+/// older one is left to the user.
+pub(super) fn same_format(name: &TableName, metadata: &TableMetadata) -> anyhow::Result<()> {
+    let cure = match metadata.format_version() {
+        FormatVersion::V2 => return Ok(()),
+        FormatVersion::V1 => "raise its version (Spark: ALTER TABLE … SET TBLPROPERTIES ('format-version' = '2')), ",
+        FormatVersion::V3 => "",
+    };
     Err(Failure::config(format!(
-        "{} is an Iceberg table of format version {}, and this connector writes version 2: give the stream another name, \
-         or drop the table",
-        plan.name,
+        "{name} is an Iceberg table of format version {}, and this connector writes version 2: {cure}give the stream \
+         another name, or drop the table",
         metadata.format_version()
     )))
 }

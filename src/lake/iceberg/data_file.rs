@@ -74,6 +74,7 @@ fn datum(primitive: &PrimitiveType, bound: &Bound, side: Side) -> Option<Datum> 
         (PrimitiveType::Float, Bound::Float(value)) => Datum::float(*value),
         (PrimitiveType::Double, Bound::Double(value)) => Datum::double(*value),
         (PrimitiveType::Date, Bound::Int(days)) => Datum::date(*days),
+        (PrimitiveType::Time, Bound::Long(micros)) => Datum::time_micros(*micros).ok()?,
         (PrimitiveType::Timestamp, Bound::Long(micros)) => Datum::timestamp_micros(*micros),
         (PrimitiveType::Timestamptz, Bound::Long(micros)) => Datum::timestamptz_micros(*micros),
         (PrimitiveType::Decimal { .. }, Bound::Decimal(value)) => {

@@ -8,11 +8,9 @@ use iceberg::spec::{NestedField, TableMetadata};
 
 use super::schema;
 use crate::failure::Failure;
+use crate::lake::definition;
 use crate::lake::glue;
 use crate::lake::table::{Plan, parameter};
-
-/// Glue's limit of a comment, in characters.
-const LONGEST_COMMENT: usize = 255;
 
 /// The entry that shows `metadata`. What others have put on the table stays.
 pub(super) fn table_input(
@@ -25,12 +23,7 @@ pub(super) fn table_input(
         Some(table) => glue::input_of(table),
         None => TableInput::builder()
             .name(&plan.name.table)
-            .description(
-                format!("stream {}, written by destination-aws-datalake", plan.stream)
-                    .chars()
-                    .take(2048)
-                    .collect::<String>(),
-            )
+            .description(definition::description(&plan.stream))
             .table_type("EXTERNAL_TABLE")
             .parameters(parameter::STREAM, plan.stream.to_string())
             .set_partition_keys(Some(Vec::new()))
@@ -72,13 +65,10 @@ fn columns(metadata: &TableMetadata, before: &[Column]) -> anyhow::Result<Vec<Co
 fn column(field: &NestedField, current: bool, before: &[Column]) -> anyhow::Result<Column> {
     let known = before.iter().find(|column| column.name() == field.name);
     let comment = field.doc.clone().or_else(|| known.and_then(|column| column.comment.clone()));
-    let comment = comment.map(|text| {
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_COMMENT).collect::<String>()
-    });
     Column::builder()
         .name(&field.name)
         .r#type(schema::glue_type(&field.field_type))
-        .set_comment(comment)
+        .set_comment(comment.as_deref().map(definition::printable))
         .parameters("iceberg.field.id", field.id.to_string())
         .parameters("iceberg.field.optional", (!field.required).to_string())
         .parameters("iceberg.field.current", current.to_string())

@@ -3,8 +3,8 @@
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, ManifestContentType, ManifestEntry, ManifestFile, ManifestListWriter, ManifestWriter,
-    ManifestWriterBuilder, PartitionSpec, SchemaRef, TableMetadata,
+    DataContentType, DataFile, ManifestContentType, ManifestEntry, ManifestFile, ManifestListWriter, ManifestMetadata,
+    ManifestWriter, ManifestWriterBuilder, PartitionSpec, SchemaRef, StructType, TableMetadata,
 };
 use uuid::Uuid;
 
@@ -13,8 +13,10 @@ use super::odd;
 use crate::aws::Patience;
 use crate::failure::Failure;
 
-/// More small manifests than this are merged.
+/// More small manifests than this are merged, unless the table's property says another number.
 const MOST_SMALL: usize = 100;
+/// That property, of the specification's own implementations.
+const MOST_SMALL_PROPERTY: &str = "commit.manifest.min-count-to-merge";
 /// A manifest of at least half of this is not small; merged ones are about as large. Bytes.
 const TARGET_BYTES: i64 = 4 * 1024 * 1024;
 /// Manifests read at one time.
@@ -102,14 +104,10 @@ impl Scribe<'_> {
     }
 
     /// A manifest that says of every live file of `entry` that it is dropped. None if there are no live files.
-    pub(super) async fn dropped(
-        &self,
-        base: &TableMetadata,
-        entry: &ManifestFile,
-    ) -> anyhow::Result<Option<(ManifestFile, Totals)>> {
+    pub(super) async fn dropped(&self, entry: &ManifestFile) -> anyhow::Result<Option<(ManifestFile, Totals)>> {
         let manifest = self.files.manifest(entry, self.patience).await?;
         let mut totals = Totals::default();
-        let mut draft = self.writer(SchemaRef::clone(base.current_schema()), spec(base, entry)?, entry.content)?;
+        let mut draft = self.like(manifest.value.metadata(), entry.content)?;
         for old in manifest.value.entries().iter().filter(|old| old.is_alive()) {
             totals.count(old.data_file());
             let (_, sequence, file_sequence) = origin(old)?;
@@ -121,6 +119,12 @@ impl Scribe<'_> {
         Ok(Some((self.finish(draft).await?, totals)))
     }
 
+    /// A manifest for files of another one: their partitions keep the types that they were written with, whatever the
+    /// columns have become since.
+    fn like(&self, other: &ManifestMetadata, content: ManifestContentType) -> anyhow::Result<Draft> {
+        self.writer(SchemaRef::clone(other.schema()), other.partition_spec(), content)
+    }
+
     /// The manifests with the small ones merged, if there are too many of them. Answers with the new ones' URIs too.
     pub(super) async fn merged(
         &self,
@@ -128,7 +132,8 @@ impl Scribe<'_> {
         manifests: Vec<ManifestFile>,
     ) -> anyhow::Result<(Vec<ManifestFile>, Vec<String>)> {
         let small = |m: &ManifestFile| m.content == ManifestContentType::Data && m.manifest_length < TARGET_BYTES / 2;
-        if manifests.iter().filter(|manifest| small(manifest)).count() <= MOST_SMALL {
+        let most = base.properties().get(MOST_SMALL_PROPERTY).and_then(|most| most.parse().ok()).unwrap_or(MOST_SMALL);
+        if manifests.iter().filter(|manifest| small(manifest)).count() <= most {
             return Ok((manifests, Vec::new()));
         }
         let (mut small, mut kept): (Vec<_>, Vec<_>) = manifests.into_iter().partition(small);
@@ -147,29 +152,43 @@ impl Scribe<'_> {
                 kept.push(alone.clone());
                 continue;
             }
-            let manifest = self.merge(base, bin).await?;
-            made.push(manifest.manifest_path.clone());
-            kept.push(manifest);
+            for manifest in self.merge(bin).await? {
+                made.push(manifest.manifest_path.clone());
+                kept.push(manifest);
+            }
         }
         Ok((kept, made))
     }
 
-    async fn merge(&self, base: &TableMetadata, bin: &[ManifestFile]) -> anyhow::Result<ManifestFile> {
-        let first = bin.first().ok_or_else(|| Failure::system("no manifests to merge"))?;
-        let schema = SchemaRef::clone(base.current_schema());
-        let mut draft = self.writer(schema, spec(base, first)?, ManifestContentType::Data)?;
+    /// One manifest of several; one more for each type that their partitions were written with.
+    async fn merge(&self, bin: &[ManifestFile]) -> anyhow::Result<Vec<ManifestFile>> {
+        let mut drafts: Vec<(StructType, Draft)> = Vec::new();
         let reading = bin.iter().map(|entry| self.files.manifest(entry, self.patience));
         let mut read = stream::iter(reading.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
         let mut held = Vec::new();
         while let Some(manifest) = read.try_next().await? {
             held.push(manifest.reservation);
+            let metadata = manifest.value.metadata();
+            let partition = metadata.partition_spec().partition_type(metadata.schema()).map_err(odd)?;
+            let known = drafts.iter().position(|(other, _)| *other == partition);
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    drafts.push((partition, self.like(metadata, ManifestContentType::Data)?));
+                    drafts.len() - 1
+                }
+            };
+            let writer = &mut drafts[at].1.writer;
             for old in manifest.value.entries().iter().filter(|old| old.is_alive()) {
                 let (snapshot, sequence, file_sequence) = origin(old)?;
-                let file = old.data_file().clone();
-                draft.writer.add_existing_file(file, snapshot, sequence, file_sequence).map_err(odd)?;
+                writer.add_existing_file(old.data_file().clone(), snapshot, sequence, file_sequence).map_err(odd)?;
             }
         }
-        self.finish(draft).await
+        let mut made = Vec::with_capacity(drafts.len());
+        for (_, draft) in drafts {
+            made.push(self.finish(draft).await?);
+        }
+        Ok(made)
     }
 
     /// The list of a snapshot's manifests. Answers with its URI.
@@ -195,12 +214,6 @@ struct Draft {
     uri: String,
     io: FileIO,
     writer: ManifestWriter,
-}
-
-fn spec<'m>(base: &'m TableMetadata, entry: &ManifestFile) -> anyhow::Result<&'m PartitionSpec> {
-    let spec = base.partition_spec_by_id(entry.partition_spec_id);
-    let missing = || Failure::config(format!("{} has a partition specification the table lacks", entry.manifest_path));
-    spec.map(|spec| &**spec).ok_or_else(missing)
 }
 
 /// The snapshot that added a live file, and the sequence numbers of its data and of itself.

@@ -32,6 +32,7 @@ use super::{Staged, Watch};
 use crate::aws::Patience;
 use crate::encode::FieldId;
 use crate::failure::{Failure, FailureKind};
+use crate::schema::transform::Transforms;
 
 use commit::{Added, Change, Commit};
 pub(super) use files::Files;
@@ -50,6 +51,8 @@ pub(super) struct Table {
     /// What the objects are written with.
     schema: SchemaRef,
     spec: PartitionSpecRef,
+    /// By what rows are shared out, as the specification has it.
+    pub(super) transforms: Option<Transforms>,
     /// Where new objects go.
     pub(super) data: Location,
     /// Where metadata lies, without a slash at its end.
@@ -75,7 +78,7 @@ impl Table {
             let missing = || Failure::system(format!("{} came without statistics", staged.object.name()));
             let statistics = &staged.facts.as_ref().ok_or_else(missing)?.statistics;
             let spec_id = self.spec.spec_id();
-            let partition = partition::values(&self.spec, &staged.partition)?;
+            let partition = partition::values(&self.spec, &self.schema, &staged.partition)?;
             entries.push(data_file::data_file(&staged.object, statistics, &self.schema, spec_id, partition)?);
         }
         let patience = Patience::until(deadline);

@@ -8,6 +8,7 @@ use super::commit::{Added, Base, Change, Commit, Next};
 use super::manifests::{Scribe, Totals};
 use super::{incompatible, odd, property, schema};
 use crate::failure::Failure;
+use crate::lake::generation::Shown;
 use crate::lake::still_ours;
 use crate::lake::table::parameter;
 
@@ -17,6 +18,25 @@ pub(super) fn folder(metadata: &TableMetadata) -> String {
         Some(path) => path.trim_end_matches('/').to_owned(),
         None => format!("{}/metadata", metadata.location()),
     }
+}
+
+/// The generation that a table shows: what its property records, or, where somebody has removed that, what the last
+/// snapshot of ours says. Snapshots of others tell nothing of generations.
+pub(super) fn shown(metadata: &TableMetadata) -> Shown {
+    let number = |texts: &HashMap<String, String>| texts.get(parameter::GENERATION)?.parse().ok();
+    if let Some(generation) = number(metadata.properties()) {
+        return Shown { generation: Some(generation), recorded: true };
+    }
+    let mut snapshot = metadata.current_snapshot();
+    for _ in metadata.snapshots() {
+        let Some(looked_at) = snapshot else { break };
+        let summary = &looked_at.summary().additional_properties;
+        if summary.contains_key(property::TOKEN) {
+            return Shown { generation: number(summary), recorded: false };
+        }
+        snapshot = looked_at.parent_snapshot_id().and_then(|parent| metadata.snapshot_by_id(parent));
+    }
+    Shown::default()
 }
 
 impl Commit<'_> {
@@ -82,8 +102,7 @@ impl Commit<'_> {
 
     async fn switch(&self, base: &Base, added: &Added<'_>, generation: Option<i64>) -> anyhow::Result<Option<Next>> {
         let metadata = &base.metadata;
-        let recorded = metadata.properties().get(parameter::GENERATION).and_then(|value| value.parse().ok());
-        still_ours(self.plan, generation, recorded)?;
+        still_ours(self.plan, generation, shown(metadata).generation)?;
         let Some(schema) = metadata.schemas_iter().find(|s| s.as_struct() == added.schema.as_struct()) else {
             return Err(Failure::transient(format!(
                 "the columns of {} were changed by someone else while we wrote to it: try again",
@@ -100,7 +119,7 @@ impl Commit<'_> {
         if let Some(snapshot) = metadata.current_snapshot() {
             let list = self.files.manifest_list(snapshot.manifest_list(), self.patience).await?;
             for entry in list.value.entries().iter().filter(|m| m.has_added_files() || m.has_existing_files()) {
-                if let Some((manifest, totals)) = scribe.dropped(metadata, entry).await? {
+                if let Some((manifest, totals)) = scribe.dropped(entry).await? {
                     written.push(manifest.manifest_path.clone());
                     manifests.push(manifest);
                     dropped.add(totals);

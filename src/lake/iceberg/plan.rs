@@ -17,7 +17,6 @@ use crate::encode::TimestampStyle;
 use crate::failure::Failure;
 use crate::lake::area::Area;
 use crate::lake::definition::{ICEBERG, foreign_kind, is_governed};
-use crate::lake::generation::Shown;
 use crate::lake::glue::TableName;
 use crate::lake::table::{self, Kind, Location, Mode, Plan, parameter};
 use crate::protocol::{ConfiguredStream, Truncation};
@@ -37,66 +36,66 @@ pub(in crate::lake) async fn plan(
     name: TableName,
     existing: Option<&GlueTable>,
 ) -> anyhow::Result<(Plan, Table)> {
-    let metadata_columns = config.metadata_columns.unwrap_or(true);
-    let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
-    if !config.partition_fields.is_empty() {
-        return Err(Failure::config("partition_fields is not available for Iceberg tables: use partitioning"));
-    }
-    let mut warnings = Vec::new();
-    let (fields, whole_record) = table::columns(stream, &options, None, &mut warnings);
-    let metadata = if metadata_columns { crate::schema::metadata_columns() } else { Vec::new() };
-    let mut plan = Plan {
-        stream: stream.stream.clone(),
-        kind: Kind::Iceberg,
-        location: table::new_location(config, stream, &name),
-        columns: fields,
-        whole_record,
-        metadata,
-        added: Vec::new(),
-        partition_by: None,
-        key_columns: Vec::new(),
-        file_format: FileFormat::Parquet(ParquetCodec::Zstd),
-        timestamps: TimestampStyle::default(),
-        exists: existing.is_some(),
-        shown: Shown::default(),
-        sync_id: stream.sync_id,
-        mode: Mode::Append,
-        warnings,
-        name,
-    };
-    let wanted = Wanted::new(config, stream, &plan.columns);
-    plan.partition_by.clone_from(&wanted.by);
-    plan.warnings.extend(wanted.warning.clone());
     let base = match existing {
         None => None,
         Some(table) => {
-            is_iceberg(&plan, table)?;
-            let location = metadata_location(&plan, table)?;
+            is_iceberg(&name, table)?;
+            let location = metadata_location(&name, table)?;
             let base = files.metadata(&location, &Patience::standard()).await?.value;
-            same_format(&plan, &base)?;
+            same_format(&name, &base)?;
             Some(base)
         }
     };
     let property = |key: &str| base.as_ref()?.properties().get(key).map(String::as_str);
-    let generation = property(parameter::GENERATION).and_then(|value| value.parse().ok());
-    plan.shown = Shown { generation, recorded: generation.is_some() };
-    let recorded_sync = property(parameter::SYNC).and_then(|value| value.parse().ok());
-    plan.file_format = file_format(config, property(CODEC));
-    if let Some(base) = &base {
-        plan.location = Location::parse(base.location())
-            .ok_or_else(|| Failure::config(format!("{} has no location in S3: drop the table", plan.name)))?;
-    }
-    let data = match property("write.data.path") {
-        None => Location { bucket: plan.location.bucket.clone(), folder: format!("{}/data", plan.location.folder) },
-        Some(path) => Location::parse(path)
-            .ok_or_else(|| Failure::config(format!("write.data.path of {} is no folder in S3", plan.name)))?,
+    let location = match &base {
+        None => table::new_location(config, stream, &name),
+        Some(base) => Location::parse(base.location())
+            .ok_or_else(|| Failure::config(format!("{name} has no location in S3: drop the table")))?,
     };
-    let replaces = table::truncates(stream, &plan.name, plan.shown, recorded_sync)?;
+    let data = match property("write.data.path") {
+        None => Location { bucket: location.bucket.clone(), folder: format!("{}/data", location.folder) },
+        Some(path) => Location::parse(path)
+            .ok_or_else(|| Failure::config(format!("write.data.path of {name} is no folder in S3")))?,
+    };
+    let shown = base.as_ref().map(next::shown).unwrap_or_default();
+    let recorded_sync = property(parameter::SYNC).and_then(|value| value.parse().ok());
     let area = || Area::within(data.clone());
-    plan.mode = match replaces {
+    let mode = match table::truncates(stream, &name, shown, recorded_sync)? {
         Truncation::None => Mode::Append,
         Truncation::Unnumbered => Mode::Replace { generation: None, area: area() },
         Truncation::Generation(generation) => Mode::Replace { generation: Some(generation), area: area() },
+    };
+    let mut warnings: Vec<String> = table::replaces_later(&name, &mode, shown).into_iter().collect();
+    let metadata_columns = config.metadata_columns.unwrap_or(true);
+    let options = SchemaOptions { float_as_decimal: config.float_as_decimal, metadata_columns };
+    // A table that is replaced takes names as it takes types: as the stream has them now.
+    let named = base.as_ref().filter(|_| mode == Mode::Append);
+    let known = named.map(|base| schema::original_names(base.current_schema())).unwrap_or_default();
+    let (mut columns, whole_record) = table::columns(stream, &options, &known, &mut warnings);
+    if config.iceberg_times {
+        schema::with_times(&mut columns);
+    }
+    let wanted = Wanted::new(config, stream, &columns)?;
+    warnings.extend(wanted.warning.clone());
+    let mut plan = Plan {
+        stream: stream.stream.clone(),
+        kind: Kind::Iceberg,
+        location,
+        columns,
+        whole_record,
+        metadata: if metadata_columns { crate::schema::metadata_columns() } else { Vec::new() },
+        added: Vec::new(),
+        partition_by: None,
+        key_columns: Vec::new(),
+        file_format: file_format(config, property(CODEC)),
+        timestamps: TimestampStyle::default(),
+        exists: existing.is_some(),
+        replaced: None,
+        shown,
+        sync_id: stream.sync_id,
+        mode,
+        warnings,
+        name,
     };
     let table = Box::pin(settle(files, &mut plan, base, data, &wanted, stream.generation_id)).await?;
     Ok((plan, table))
@@ -135,7 +134,7 @@ async fn settle(
     let schema = metadata.schemas_iter().find(same).map(Arc::clone);
     let schema = schema.ok_or_else(|| Failure::system("the columns that were committed are not in the table"))?;
     let spec = Arc::clone(metadata.default_partition_spec());
-    partitioning.agrees(plan, &schema, &spec)?;
+    partitioning.agrees(&plan.name, &schema, &merged.columns, &spec)?;
     let ids = merged.ids()?;
     let own = plan.columns.len();
     plan.columns = merged.columns;
@@ -150,6 +149,7 @@ async fn settle(
     Ok(Table {
         schema,
         spec,
+        transforms: partitioning.transforms(&plan.columns),
         data,
         metadata_folder: next::folder(&metadata),
         ids,
@@ -194,7 +194,7 @@ fn new_table(plan: &Plan, columns: &[Field], partitioning: &Wanted) -> anyhow::R
         properties.insert(CODEC.to_owned(), codec_name(codec).to_owned());
     }
     let schema = schema::new(columns)?.schema;
-    let spec = partitioning.spec(&schema)?;
+    let spec = partitioning.spec(&schema, columns)?;
     let builder = TableMetadataBuilder::new(
         schema,
         spec,
@@ -206,7 +206,7 @@ fn new_table(plan: &Plan, columns: &[Field], partitioning: &Wanted) -> anyhow::R
     Ok(builder.and_then(TableMetadataBuilder::build).map_err(odd)?.metadata)
 }
 
-fn is_iceberg(plan: &Plan, table: &GlueTable) -> anyhow::Result<()> {
+fn is_iceberg(name: &TableName, table: &GlueTable) -> anyhow::Result<()> {
     let kind = foreign_kind(table);
     if kind == Some(ICEBERG) {
         return Ok(());
@@ -217,9 +217,8 @@ fn is_iceberg(plan: &Plan, table: &GlueTable) -> anyhow::Result<()> {
         None => "a plain table",
     };
     Err(Failure::config(format!(
-        "{} exists as {found}, which is never converted into an Iceberg table: set table_format to match it, give the \
-         stream another name, or drop the table",
-        plan.name
+        "{name} exists as {found}, which is never converted into an Iceberg table: set table_format to match it, give the \
+         stream another name, or drop the table"
     )))
 }
 

@@ -1,12 +1,12 @@
 //! Columns as Iceberg has them: types with ids that are never reused, merged with a table that exists.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use iceberg::spec::{ListType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, TableMetadata, Type};
 
 use crate::encode::FieldId;
-use crate::schema::{DataType, Field, FloatWidth, IntWidth};
+use crate::schema::{DataType, Field, FloatWidth, IntWidth, names};
 
 /// A stream's columns in a table.
 #[derive(Clone, Debug)]
@@ -91,10 +91,31 @@ fn primitive(data_type: &DataType) -> PrimitiveType {
         DataType::Date => PrimitiveType::Date,
         DataType::Timestamp { zoned: true } => PrimitiveType::Timestamptz,
         DataType::Timestamp { zoned: false } => PrimitiveType::Timestamp,
+        DataType::TimeOfDay { .. } => PrimitiveType::Time,
         DataType::String { .. } | DataType::Time { .. } | DataType::Json | DataType::Struct(_) | DataType::Array(_) => {
             PrimitiveType::String
         }
     }
+}
+
+/// Columns with times of day as a type of their own, wherever they are.
+pub(super) fn with_times(fields: &mut [Field]) {
+    fields.iter_mut().for_each(|field| times_in(&mut field.data_type));
+}
+
+fn times_in(data_type: &mut DataType) {
+    match data_type {
+        DataType::Time { zoned } => *data_type = DataType::TimeOfDay { zoned: *zoned },
+        DataType::Struct(fields) => with_times(fields),
+        DataType::Array(element) => times_in(element),
+        _ => {}
+    }
+}
+
+/// The columns of fields whose own names the table tells, in what we noted beside the columns.
+pub(super) fn original_names(schema: &Schema) -> HashMap<String, String> {
+    let noted = schema.as_struct().fields().iter().filter_map(|field| Some((field.doc.clone()?, field.name.clone())));
+    noted.filter(|(original, name)| names::stands_for(name, original)).collect()
 }
 
 /// The schema of a table that does not exist yet.
@@ -274,7 +295,8 @@ fn fit_scalar(table: &PrimitiveType, stream: &DataType) -> Option<(PrimitiveType
     Some(match (table, stream) {
         // Structured values stay valid JSON text, whatever a single value looks like.
         (P::String, T::Json | T::Struct(_) | T::Array(_)) => (P::String, T::Json),
-        (P::String, T::Time { .. }) => (P::String, stream.clone()),
+        (P::String, T::Time { zoned } | T::TimeOfDay { zoned }) => (P::String, T::Time { zoned: *zoned }),
+        (P::Time, T::Time { zoned } | T::TimeOfDay { zoned }) => (P::Time, T::TimeOfDay { zoned: *zoned }),
         (P::String, _) => (P::String, T::STRING),
         (P::Boolean, T::Boolean) => (P::Boolean, T::Boolean),
         (P::Int | P::Long, T::Integer(_)) => (P::Long, T::INTEGER),
