@@ -15,12 +15,6 @@ pub(crate) fn iso(at: SystemTime) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
-/// A moment as an HTTP header writes it.
-pub(crate) fn http_date(at: SystemTime) -> String {
-    let at = Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH);
-    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
 /// Nanoseconds since 1970, to tell one state of a file from another.
 pub(crate) fn nanoseconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)

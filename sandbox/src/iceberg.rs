@@ -112,8 +112,8 @@ fn columns(metadata: &Value) -> anyhow::Result<Vec<Column>> {
 
 fn read_path(store: &Store, uri: &str) -> anyhow::Result<std::path::PathBuf> {
     let (bucket, key) = split_uri(uri).with_context(|| format!("{uri} is no object"))?;
-    let found = store.find(bucket, key).ok().flatten().with_context(|| format!("{uri} is not there"))?;
-    Ok(found.path)
+    let found = store.path(bucket, key).ok().filter(|path| path.is_file());
+    found.with_context(|| format!("{uri} is not there"))
 }
 
 fn read(store: &Store, uri: &str) -> anyhow::Result<Vec<u8>> {

@@ -10,7 +10,8 @@
 //! `/_sandbox/`.
 //!
 //! A request passes, in this order: `front` (which service, which operation), the journal, the faults, `auth`, then
-//! `s3`, `glue`, `lake_formation` or `sts`. Glue and Lake Formation change `catalog`, S3 changes `s3::store`.
+//! `s3`, `glue`, `lake_formation` or `sts`. Glue and Lake Formation change `catalog`; S3 is the `s3s` and
+//! `s3s-fs` libraries, with `s3` before and around them.
 
 mod auth;
 mod catalog;
@@ -35,4 +36,4 @@ pub use crate::faults::{Action, Fault, Faults};
 pub use crate::journal::{Call, Journal};
 pub use crate::refusal::Refusal;
 pub use crate::server::{Options, Sandbox};
-pub use crate::settings::{InProgress, Outcome, Role, Settings, StatusCase};
+pub use crate::settings::{InProgress, Outcome, PartitionRefusal, Role, Settings, StatusCase};

@@ -67,7 +67,7 @@ impl Sandbox {
 
     /// Makes a bucket unless it is there.
     pub fn ensure_bucket(&self, name: &str) -> anyhow::Result<()> {
-        ensure!(s3::buckets::is_name(name), "{name} is not a name for a bucket");
+        ensure!(s3::store::is_bucket_name(name), "{name} is not a name for a bucket");
         self.state.store.create_bucket(name)?;
         Ok(())
     }

@@ -85,6 +85,18 @@ pub struct Settings {
     pub discard_bodies: bool,
     /// How long a transaction may be idle before it is aborted.
     pub transaction_idle_ms: Option<u64>,
+    /// Partitions that a batch of partitions to create is answered with an error for, by their first value.
+    pub refused_partitions: BTreeMap<String, PartitionRefusal>,
+}
+
+/// Why a partition of a batch is refused, and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionRefusal {
+    /// The error's code.
+    pub code: String,
+    /// So many times; then it is accepted.
+    pub times: u32,
 }
 
 impl Settings {

@@ -204,11 +204,15 @@ fn is_timestamp(kind: &str) -> bool {
     kind.trim().eq_ignore_ascii_case("timestamp")
 }
 
+fn is_date(kind: &str) -> bool {
+    kind.trim().eq_ignore_ascii_case("date")
+}
+
 fn read_json(columns: &[(&str, &str)], files: &str) -> String {
     let columns: Vec<_> = columns
         .iter()
         .map(|(name, kind)| {
-            let kind = if is_timestamp(kind) { "VARCHAR".to_owned() } else { duckdb_type(kind) };
+            let kind = if is_timestamp(kind) || is_date(kind) { "VARCHAR".to_owned() } else { duckdb_type(kind) };
             format!("{}: {}", literal(name), literal(&kind))
         })
         .collect();
@@ -219,13 +223,18 @@ fn read_json(columns: &[(&str, &str)], files: &str) -> String {
     )
 }
 
-/// The columns of JSON lines; a timestamp is a text or, in older tables, milliseconds since 1970.
+/// The columns of JSON lines; a timestamp or a date is a text or, in older tables, milliseconds since 1970.
 fn json_columns(columns: &[(&str, &str)]) -> String {
     let column = |(name, kind): &(&str, &str)| {
         let name = quoted(name);
         if is_timestamp(kind) {
             format!(
                 "coalesce(TRY_CAST({name} AS TIMESTAMP), make_timestamp(TRY_CAST({name} AS BIGINT) * 1000)) AS {name}"
+            )
+        } else if is_date(kind) {
+            format!(
+                "coalesce(TRY_CAST({name} AS DATE), \
+                 CAST(make_timestamp(TRY_CAST({name} AS BIGINT) * 1000) AS DATE)) AS {name}"
             )
         } else {
             name

@@ -266,6 +266,46 @@ def s3_multipart_with_metadata_and_checksums():
 
 
 @rule
+def s3_encryption_is_kept_and_told():
+    key = "arn:aws:kms:us-east-1:123456789012:key/one"
+    asked = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
+    told = lambda answer: {name: answer[name] for name in asked if name in answer}
+    assert told(s3.put_object(Bucket="lake", Key="encrypted/put", Body=b"1", **asked)) == asked
+    id, parts = upload("encrypted/parts", [b"1"], **asked)
+    assert told(complete("encrypted/parts", id, parts)) == asked
+    s3.copy_object(Bucket="lake", Key="encrypted/copy", CopySource="lake/multi", **asked)
+    for name in ["put", "parts", "copy"]:
+        assert told(s3.head_object(Bucket="lake", Key=f"encrypted/{name}")) == asked, name
+        assert told(s3.get_object(Bucket="lake", Key=f"encrypted/{name}")) == asked, name
+    # A copy is encrypted as it asks, not as its source.
+    s3.copy_object(Bucket="lake", Key="encrypted/plain", CopySource="lake/encrypted/put")
+    assert told(s3.head_object(Bucket="lake", Key="encrypted/plain")) == {}
+    s3.put_object(Bucket="lake", Key="encrypted/put", Body=b"2")
+    assert told(s3.head_object(Bucket="lake", Key="encrypted/put")) == {}
+
+
+@rule
+def s3_bodies_are_discarded():
+    settings(discard_bodies=True)
+    try:
+        s3.put_object(Bucket="lake", Key="discarded/put", Body=b"a" * 100000, Metadata={"token": "t3"})
+        assert raw_put("discarded/cut", b"abc", {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})[0] == 200
+        id, parts = upload("discarded/parts", [b"a" * 5 * MIB, b"b" * 5 * MIB, b"c"], ChecksumAlgorithm="CRC32")
+        complete("discarded/parts", id, parts)
+        mixed, sent = upload("discarded/mixed", [b"a" * 5 * MIB])
+    finally:
+        settings(discard_bodies=False)
+    last = s3.upload_part(Bucket="lake", Key="discarded/mixed", UploadId=mixed, PartNumber=2, Body=b"b")
+    complete("discarded/mixed", mixed, sent + [{"PartNumber": 2, "ETag": last["ETag"]}])
+    sizes = {"put": 100000, "cut": 3, "parts": 10 * MIB + 1, "mixed": 5 * MIB + 1}
+    for name, size in sizes.items():
+        assert s3.head_object(Bucket="lake", Key=f"discarded/{name}")["ContentLength"] == size, name
+        assert (ROOT / f"s3/lake/discarded/{name}").stat().st_size == size, name
+    assert (ROOT / "s3/lake/discarded/put").read_bytes() == bytes(100000)
+    assert s3.head_object(Bucket="lake", Key="discarded/put")["Metadata"] == {"token": "t3"}
+
+
+@rule
 def s3_multipart_refusals():
     id, parts = upload("refused", [b"a" * 1000, b"b"])
     refused("EntityTooSmall", complete, "refused", id, parts, status=400)

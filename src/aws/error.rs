@@ -110,6 +110,24 @@ impl AwsError {
         }
     }
 
+    /// An error of our own making about something that did not come to its end in time: trying again may help.
+    #[must_use]
+    pub fn undecided(operation: Operation, resource: impl Into<String>, what: &str) -> Self {
+        let mut error = Self::odd_answer(operation, resource, what);
+        error.trouble = Trouble::Contended;
+        *error.failure = Failure::new(FailureKind::Transient, format!("{}: try again", error.message));
+        error
+    }
+
+    /// What the service said of one member of a batch, in the batch's answer.
+    #[must_use]
+    pub fn of_member(operation: Operation, resource: String, code: &str, message: &str) -> Self {
+        let trouble = trouble_of_code(code, None);
+        let failure = Box::new(advise(operation, &resource, trouble, Some(code), message, None));
+        let (code, message) = (Some(code.to_owned()), message.to_owned());
+        Self { operation, resource, code, status: None, message, trouble, failure }
+    }
+
     /// Whether the service gave this error code.
     #[must_use]
     pub fn has_code(&self, code: &str) -> bool {
@@ -171,7 +189,11 @@ fn trouble_of<E>(error: &SdkError<E, HttpResponse>, code: Option<&str>, status: 
         }
         _ => {}
     }
-    match code.unwrap_or_default() {
+    trouble_of_code(code.unwrap_or_default(), status)
+}
+
+fn trouble_of_code(code: &str, status: Option<u16>) -> Trouble {
+    match code {
         "ThrottlingException"
         | "Throttling"
         | "ThrottledException"
@@ -312,6 +334,18 @@ fn advise(
             "the KMS key cannot be used: check s3_kms_key_id, or the bucket's default encryption, and that the key is \
              enabled and in the bucket's region",
         ),
+        _ if code == Some("ResourceNumberLimitExceededException") => Failure::new(
+            FailureKind::Config,
+            format!("a quota of {service} is used up: raise it, or delete what is not needed ({resource})"),
+        ),
+        _ if code == Some("GlueEncryptionException") => Failure::new(
+            FailureKind::Config,
+            "the key that encrypts the Glue catalog cannot be used: allow kms:Decrypt and kms:GenerateDataKey on it",
+        ),
+        // Lake Formation gave up a transaction that was idle, or in the way of another.
+        _ if code == Some("TransactionCanceledException") => {
+            Failure::new(FailureKind::Transient, format!("{resource} was cancelled by Lake Formation: try again"))
+        }
         Trouble::Missing | Trouble::Exists | Trouble::Refused => {
             Failure::new(FailureKind::System, format!("{service}:{name} was refused"))
         }

@@ -97,13 +97,14 @@ impl Aws {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
+        // The SDK's futures are large; a boxed one keeps the callers' small.
+        let call = Box::pin(call);
         // Nobody closes the semaphore. Bodies have limits of their own.
         let _turn = if operation.service == "s3" { None } else { self.catalog_calls.acquire().await.ok() };
         if let Ok(mut calls) = self.calls.lock() {
             *calls.entry(operation.name).or_default() += 1;
         }
-        // The SDK's futures are large; a boxed one keeps the callers' small.
-        Box::pin(call).await.map_err(|error| AwsError::new(operation, resource.to_owned(), &error))
+        call.await.map_err(|error| AwsError::new(operation, resource.to_owned(), &error))
     }
 
     /// How many calls were made so far, by operation.

@@ -3,19 +3,20 @@
 use super::gzip::Gzip;
 use super::plan::{Node, NodeKind};
 use super::walk::{Walk, present};
-use super::{as_u64, json};
+use super::{TimestampStyle, as_u64, json};
 use crate::config::JsonTimestamps;
 use crate::schema::IntWidth;
 use crate::schema::coerce::{self, Problem};
 use crate::schema::text::{self, Elements, Kind};
 
+const MILLIS_PER_DAY: i64 = 86_400_000;
 /// How many bytes of lines collect before they are compressed.
 const SLICE_BYTES: usize = 256 * 1024;
 
 /// The lines of one object.
 #[derive(Debug)]
 pub(super) struct JsonLines {
-    timestamps: JsonTimestamps,
+    style: TimestampStyle,
     /// Lines that have not been compressed; without compression, the output.
     lines: Vec<u8>,
     /// Whether the line has a member.
@@ -28,9 +29,9 @@ pub(super) struct JsonLines {
 }
 
 impl JsonLines {
-    pub(super) fn new(gzip: bool, timestamps: JsonTimestamps) -> Self {
+    pub(super) fn new(gzip: bool, style: TimestampStyle) -> Self {
         let gzip = gzip.then(Gzip::new);
-        Self { timestamps, lines: Vec::new(), comma: false, gzip, output: Vec::new(), compressed: 0, taken: 0 }
+        Self { style, lines: Vec::new(), comma: false, gzip, output: Vec::new(), compressed: 0, taken: 0 }
     }
 
     pub(super) fn begin(&mut self) {
@@ -39,7 +40,7 @@ impl JsonLines {
     }
 
     pub(super) fn append<'a>(&mut self, node: &Node, raw: Option<&'a str>, walk: &mut Walk<'a, '_>) {
-        self.comma |= write_member(node, raw, self.comma, self.timestamps, &mut self.lines, walk);
+        self.comma |= write_member(node, raw, self.comma, self.style, &mut self.lines, walk);
     }
 
     /// Appends a member that is often the same as in the line before: `last` is then its text there, with the comma.
@@ -118,7 +119,7 @@ fn write_member<'a>(
     node: &Node,
     raw: Option<&'a str>,
     comma: bool,
-    timestamps: JsonTimestamps,
+    style: TimestampStyle,
     out: &mut Vec<u8>,
     walk: &mut Walk<'a, '_>,
 ) -> bool {
@@ -128,7 +129,7 @@ fn write_member<'a>(
         out.push(b',');
     }
     out.extend_from_slice(node.key.as_bytes());
-    match write_value(node, raw, timestamps, out, walk) {
+    match write_value(node, raw, style, out, walk) {
         Ok(()) => true,
         Err(problem) => {
             out.truncate(mark);
@@ -147,7 +148,7 @@ fn is_short_integer(raw: &str) -> bool {
 fn write_value<'a>(
     node: &Node,
     raw: &'a str,
-    timestamps: JsonTimestamps,
+    style: TimestampStyle,
     out: &mut Vec<u8>,
     walk: &mut Walk<'a, '_>,
 ) -> Result<(), Problem> {
@@ -184,13 +185,17 @@ fn write_value<'a>(
         }
         NodeKind::Json { max_chars } => json::write_string(&coerce::json(raw, *max_chars)?, out),
         NodeKind::Date => {
-            let days = coerce::date(raw)?;
+            let days = i64::from(coerce::date(raw)?);
+            if style.json_date_millis {
+                json::write_integer(days * MILLIS_PER_DAY, out);
+                return Ok(());
+            }
             out.push(b'"');
-            json::write_date(i64::from(days), out);
+            json::write_date(days, out);
             out.push(b'"');
         }
         NodeKind::Timestamp { zoned } => {
-            if timestamps == JsonTimestamps::Sql
+            if style.json == JsonTimestamps::Sql
                 && let Some(text) = coerce::timestamp_text(raw, *zoned)
             {
                 out.push(b'"');
@@ -198,7 +203,7 @@ fn write_value<'a>(
                 out.push(b'"');
                 return Ok(());
             }
-            json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, timestamps, out);
+            json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, style.json, out);
         }
         // JSON has no times: a text, as it came.
         NodeKind::TimeOfDay { .. } => json::write_string(&coerce::string(raw, None)?.value, out),
@@ -211,7 +216,7 @@ fn write_value<'a>(
             let mut comma = false;
             for (position, member) in members.iter().enumerate() {
                 let raw = walk.member(mark, position);
-                comma |= write_member(member, raw, comma, timestamps, out, walk);
+                comma |= write_member(member, raw, comma, style, out, walk);
             }
             out.push(b'}');
             walk.close(mark);
@@ -228,7 +233,7 @@ fn write_value<'a>(
                 let mark = out.len();
                 let written = match present(Some(raw)) {
                     None => Ok(false),
-                    Some(raw) => write_value(element, raw, timestamps, out, walk).map(|()| true),
+                    Some(raw) => write_value(element, raw, style, out, walk).map(|()| true),
                 };
                 if !matches!(written, Ok(true)) {
                     out.truncate(mark);

@@ -20,6 +20,8 @@ pub struct TimestampStyle {
     pub parquet: ParquetTimestamps,
     /// In JSON Lines.
     pub json: JsonTimestamps,
+    /// Whether dates are milliseconds since 1970 in JSON Lines too, as pandas writes them.
+    pub json_date_millis: bool,
 }
 
 /// The metadata columns of an object.

@@ -78,7 +78,7 @@ impl Encoder {
     #[must_use]
     pub fn new(layout: Arc<Layout>) -> Self {
         let body = match layout.options().file_format {
-            FileFormat::Jsonl { gzip } => Body::Lines(Box::new(JsonLines::new(gzip, layout.options().timestamps.json))),
+            FileFormat::Jsonl { gzip } => Body::Lines(Box::new(JsonLines::new(gzip, layout.options().timestamps))),
             FileFormat::Parquet(_) => Body::Groups(Box::new(RowGroups::new(Arc::clone(&layout)))),
         };
         Self { layout, record: Record::default(), metadata: Metadata::default(), body }

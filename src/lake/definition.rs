@@ -165,12 +165,11 @@ pub(super) fn partition_instead(table: &StorageDescriptor, old: &Partition, loca
 
 /// A partition that lacks columns of its table, with them at the end of its own; `None` when it has them all. Engines
 /// read a partition by its own columns, and compare those with the table's.
-pub(super) fn partition_in_step(table: &Table, partition: &Partition) -> Option<PartitionInput> {
+pub(super) fn partition_in_step(table: &StorageDescriptor, partition: &Partition) -> Option<PartitionInput> {
     let mut storage = partition.storage_descriptor.clone()?;
-    let wanted = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
     let mut columns = storage.columns.take().unwrap_or_default();
     let before = columns.len();
-    for column in wanted {
+    for column in table.columns() {
         if !columns.iter().any(|have| have.name.eq_ignore_ascii_case(&column.name)) {
             columns.push(column.clone());
         }

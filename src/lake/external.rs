@@ -10,11 +10,13 @@ use super::glue::{self, Catalog, History};
 use super::partitions::Values;
 use super::table::{Location, Plan, parameter};
 use super::{LakeTable, Watch, definition};
-use crate::aws::{Aws, Patience, Trouble};
+use crate::aws::{Aws, Patience};
 use crate::failure::Failure;
 
 /// A table that was read so lately is not read again before objects are published.
 const FRESH: Duration = Duration::from_secs(30);
+/// Partitions that are remembered as proven; asking again costs a call for each thousand.
+const MOST_PROVEN: usize = 10_000;
 
 /// Makes table, columns and partitions ready for objects that are about to be published, and proves that readers look
 /// where they go. What was proven so lately is not asked again.
@@ -27,9 +29,9 @@ pub(super) async fn make_ready(
     let patience = Patience::until(watch.ready_by());
     let catalog = Catalog::new(aws, &patience);
     // What is late was begun when the table was another, perhaps.
-    let late = table.publishing > 0;
+    let late = table.is_publishing();
     let fresh = table.read_at.elapsed() <= FRESH && !late;
-    if !fresh {
+    if !fresh || table.partitions.len() > MOST_PROVEN {
         table.partitions.clear();
     }
     let mut current = None;
@@ -47,32 +49,45 @@ pub(super) async fn make_ready(
     Ok(())
 }
 
-/// Creates the table, or adds the columns it lacks; concurrent changes by others are kept. Answers with the table as
-/// it is now.
-async fn ensure(catalog: &Catalog<'_>, plan: &Plan, expected: bool) -> anyhow::Result<Table> {
+/// A table that has what we need.
+struct Ready {
+    storage: StorageDescriptor,
+    /// We have just made it, so it has no partitions yet.
+    is_new: bool,
+}
+
+/// Creates the table, or adds the columns it lacks; concurrent changes by others are kept.
+async fn ensure(catalog: &Catalog<'_>, plan: &Plan, expected: bool) -> anyhow::Result<Ready> {
     let mut attempt = 0;
     loop {
-        let result = match catalog.table(&plan.name).await? {
+        // One that was not there when the sync began is made without asking again.
+        let found = if expected || attempt > 0 { catalog.table(&plan.name).await? } else { None };
+        let is_new = found.is_none();
+        let (input, result) = match found {
             None if expected => return Err(dropped(plan)),
-            None => catalog.create_table(&plan.name, definition::new_table(plan, &plan.location)?).await,
+            None => {
+                let input = definition::new_table(plan, &plan.location)?;
+                (input.clone(), catalog.create_table(&plan.name, input).await)
+            }
             Some(table) => {
                 same_place(plan, &table)?;
                 match definition::with_added(&table, &missing(plan))? {
-                    None => return Ok(table),
+                    None => return Ok(Ready { storage: storage(table.storage_descriptor), is_new }),
                     Some(input) => {
-                        catalog.update_table(&plan.name, table.version_id.clone(), input, History::Keep).await
+                        let version = table.version_id.clone();
+                        (input.clone(), catalog.update_table(&plan.name, version, input, History::Keep).await)
                     }
                 }
             }
         };
-        let Err(error) = result else { continue };
+        let Err(error) = result else { return Ok(Ready { storage: storage(input.storage_descriptor), is_new }) };
         attempt += 1;
-        // Read again: either our doubtful call has happened, or someone else's change has to be merged.
-        let again = error.is_doubtful() || matches!(error.trouble, Trouble::Exists | Trouble::Contended);
-        if !again || attempt > 20 || !catalog.patience.pause(attempt).await {
-            return Err(error.into());
-        }
+        catalog.pause_or(error, attempt).await?;
     }
+}
+
+fn storage(descriptor: Option<StorageDescriptor>) -> StorageDescriptor {
+    descriptor.unwrap_or_else(|| StorageDescriptor::builder().build())
 }
 
 /// A table that was made meanwhile must have every column we write; one that we planned on only the new ones.
@@ -101,7 +116,7 @@ fn same_place(plan: &Plan, table: &Table) -> anyhow::Result<()> {
 async fn register_partitions(
     catalog: &Catalog<'_>,
     plan: &Plan,
-    table: Option<Table>,
+    ready: Option<Ready>,
     partitions: &[Values],
 ) -> anyhow::Result<()> {
     let Some(by) = plan.partition_by.as_ref().filter(|_| !partitions.is_empty()) else { return Ok(()) };
@@ -109,7 +124,8 @@ async fn register_partitions(
         bucket: plan.location.bucket.clone(),
         folder: format!("{}/{}", plan.location.folder, by.folder(values).trim_end_matches('/')),
     };
-    let mut known = match catalog.known_partitions(&plan.name, partitions).await {
+    let is_new = ready.as_ref().is_some_and(|ready| ready.is_new);
+    let mut known = match catalog.known_partitions(&plan.name, if is_new { &[] } else { partitions }).await {
         Err(error) if error.has_code("EntityNotFoundException") => return Err(dropped(plan)),
         known => known?,
     };
@@ -119,11 +135,10 @@ async fn register_partitions(
     if known.len() == partitions.len() && known.iter().all(in_order) {
         return Ok(());
     }
-    let table = match table {
-        Some(table) => table,
+    let Ready { storage, .. } = match ready {
+        Some(ready) => ready,
         None => Box::pin(ensure(catalog, plan, true)).await?,
     };
-    let storage = table.storage_descriptor.clone().unwrap_or_else(|| StorageDescriptor::builder().build());
     let found: HashSet<&[String]> = known.iter().map(Partition::values).collect();
     let new: Vec<_> = partitions
         .iter()
@@ -133,22 +148,21 @@ async fn register_partitions(
     let raced = catalog.create_partitions(&plan.name, new).await?;
     known.extend(catalog.known_partitions(&plan.name, &raced).await?);
     for partition in &known {
-        let lies = glue::partition_location(partition);
-        if lies.as_ref() != Some(&folder(partition.values())) {
+        if glue::partition_location(partition) != Some(folder(partition.values())) {
             return Err(Failure::config(format!(
-                "partition {} of {} lies in {}, where this sync does not write: point it at {}, or drop it",
-                partition.values().join("/"),
+                "partition {} of {} does not lie in its folder under {}, where this sync writes: point it there, or \
+                 drop it",
+                by.told(partition.values()),
                 plan.name,
-                lies.map_or_else(|| "no location in S3".to_owned(), |location| location.uri()),
-                folder(partition.values()).uri()
+                plan.location.uri()
             )));
         }
     }
-    let stale = known.iter().filter_map(|partition| definition::partition_in_step(&table, partition)).collect();
+    let stale = known.iter().filter_map(|partition| definition::partition_in_step(&storage, partition)).collect();
     match catalog.update_partitions(&plan.name, stale).await?.first() {
         None => Ok(()),
         Some(gone) => {
-            let gone = gone.join("/");
+            let gone = by.told(gone);
             Err(Failure::transient(format!("partition {gone} of {} was dropped meanwhile: try again", plan.name)))
         }
     }

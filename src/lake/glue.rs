@@ -7,6 +7,9 @@ use super::table::Location;
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience, Trouble};
 use crate::failure::Failure;
 
+/// How often a guarded write is tried, or a switch compares and corrects, before it is left to the next sync.
+pub(super) const ROUNDS: u32 = 20;
+
 pub(super) const fn glue(name: &'static str) -> Operation {
     Operation { service: "glue", name }
 }
@@ -113,14 +116,14 @@ impl<'a> Catalog<'a> {
         }
     }
 
-    /// All tables of a database.
-    pub(crate) async fn tables(&self, database: &str) -> Result<Vec<Table>, AwsError> {
-        self.pages(|next| async {
+    /// All tables of a database, page by page.
+    pub(crate) async fn each_table(&self, database: &str, take: impl FnMut(Vec<Table>)) -> Result<(), AwsError> {
+        let page = |next| async {
             let request = self.aws.glue.get_tables().database_name(database).set_next_token(next);
             let page = self.aws.call(glue("GetTables"), database, request.send()).await?;
             Ok((page.table_list.unwrap_or_default(), page.next_token))
-        })
-        .await
+        };
+        self.each_page(page, take).await
     }
 
     /// Names of all databases.
@@ -134,19 +137,32 @@ impl<'a> Catalog<'a> {
         .await
     }
 
-    /// Everything that a listing has, page by page: `page` answers with its items and the token of the next page.
-    pub(super) async fn pages<T, Fut>(&self, mut page: impl FnMut(Option<String>) -> Fut) -> Result<Vec<T>, AwsError>
+    /// Everything that a listing has: `page` answers with its items and the token of the next page.
+    pub(super) async fn pages<T, Fut>(&self, page: impl FnMut(Option<String>) -> Fut) -> Result<Vec<T>, AwsError>
     where
         Fut: Future<Output = Result<(Vec<T>, Option<String>), AwsError>>,
     {
         let mut all = Vec::new();
+        self.each_page(page, |mut items| all.append(&mut items)).await?;
+        Ok(all)
+    }
+
+    /// The same, page by page.
+    pub(super) async fn each_page<T, Fut>(
+        &self,
+        mut page: impl FnMut(Option<String>) -> Fut,
+        mut take: impl FnMut(Vec<T>),
+    ) -> Result<(), AwsError>
+    where
+        Fut: Future<Output = Result<(Vec<T>, Option<String>), AwsError>>,
+    {
         let mut next = None;
         loop {
-            let (mut items, token) = self.patience.run(Doubt::Repeat, || page(next.clone())).await?;
-            all.append(&mut items);
+            let (items, token) = self.patience.run(Doubt::Repeat, || page(next.clone())).await?;
+            take(items);
             match token {
                 Some(token) if !token.is_empty() => next = Some(token),
-                _ => return Ok(all),
+                _ => return Ok(()),
             }
         }
     }
@@ -196,6 +212,16 @@ impl<'a> Catalog<'a> {
                 return Err(error);
             }
         }
+    }
+
+    /// Waits before a table is read again after a write that failed: either our doubtful call has happened, or someone
+    /// else's change has to be merged.
+    ///
+    /// # Errors
+    /// The write's, if reading again is no use or the patience is over.
+    pub(crate) async fn pause_or(&self, error: AwsError, attempt: u32) -> Result<(), AwsError> {
+        let again = error.is_doubtful() || matches!(error.trouble, Trouble::Exists | Trouble::Contended);
+        if again && attempt <= ROUNDS && self.patience.pause(attempt).await { Ok(()) } else { Err(error) }
     }
 
     /// Deletes a table; that it is gone already is success.

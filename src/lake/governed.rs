@@ -215,7 +215,7 @@ async fn switch(catalog: &Catalog<'_>, transaction: &Transaction, work: &Work<'_
             catalog.update_table(&plan.name, table.version_id, input, history).await?;
         }
     }
-    operations.extend(additions(&work.table.area_objects)?);
+    operations.extend(additions(work.table.waiting.objects())?);
     transaction.write(&plan.name.database, &plan.name.table, &operations).await?;
     Ok(())
 }

@@ -5,12 +5,14 @@
 
 mod area;
 mod definition;
+mod deletion;
 mod external;
 mod generation;
 mod glue;
 mod governed;
 mod iceberg;
 mod mark;
+mod objects;
 mod partitions;
 mod prepare;
 mod probe;
@@ -20,8 +22,9 @@ mod switch;
 mod table;
 mod timestamps;
 mod transaction;
+mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,11 +41,13 @@ use crate::failure::{AtStream, Failure};
 use crate::stage::{Published, Sealed};
 use publish::Publishing;
 
+pub use deletion::Deletable;
 pub use prepare::{Identity, Target};
 pub use probe::{has_database, probe_iceberg, probe_tag, probe_transaction};
-pub use sweep::Sweep;
+pub use sweep::{DeadAreas, Sweep};
 
 use table::{Kind, Location, Mode, Plan};
+use waiting::Waiting;
 
 /// Characters of a process token.
 const TOKEN_CHARS: usize = 16;
@@ -113,6 +118,8 @@ pub struct Watch {
     pub limit: Duration,
     /// Set when the commit shall come to its end soon: it registers what is published, and leaves the rest.
     pub hurry: watch::Receiver<bool>,
+    /// Whether tables that are not ready in time are left to the next commit, instead of being an error.
+    pub leaves: bool,
     /// Set when the process shall end: a commit that has published nothing yet is then not begun.
     pub stop: watch::Receiver<bool>,
     /// Whether somebody still reads our output.
@@ -135,6 +142,28 @@ impl Watch {
     /// When columns and partitions must be there. All tables begin at once, so none comes too late for it.
     fn ready_by(&self) -> Instant {
         self.begun + self.limit / 2
+    }
+
+    /// Comes when tables that are not ready are waited for no longer: the last answer may take a little more than its
+    /// time.
+    async fn is_unready(&self) {
+        let mut hurry = self.hurry.clone();
+        let hurried = async {
+            if self.indivisible || hurry.wait_for(|hurry| *hurry).await.is_err() {
+                std::future::pending().await
+            }
+            tokio::time::sleep(HURRIED).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(self.ready_by() + self.limit / 8) => {}
+            () = hurried => {}
+        }
+    }
+
+    /// Whether a table that is not ready now is left to the next commit. Tables that must move together leave none behind.
+    fn leaves_unready(&self) -> bool {
+        let late = *self.hurry.borrow() || (self.leaves && Instant::now() >= self.ready_by());
+        late && !self.indivisible
     }
 
     /// When this commit goes on with what is published; never, where all tables must move together.
@@ -187,10 +216,11 @@ struct LakeTable {
     /// Partitions known to exist.
     partitions: HashSet<Vec<String>>,
     /// What a truncating stream has published so far.
-    area_objects: Vec<Staged>,
-    area_claims: Vec<Claim>,
-    /// Objects on their way to being published.
-    publishing: usize,
+    waiting: Waiting,
+    /// Objects on their way to being published, by their partition.
+    publishing: HashMap<Vec<String>, usize>,
+    /// Left by a commit that could not wait for the table to be ready.
+    unready: Vec<Batch>,
     /// Of an Iceberg table, what it is beside the plan.
     iceberg: Option<Box<iceberg::Table>>,
 }
@@ -235,6 +265,8 @@ pub struct Lake {
     files: Box<iceberg::Files>,
     tables: Vec<LakeTable>,
     publishing: Publishing,
+    /// Whether any table has been left unready.
+    has_unready: bool,
     /// Replaced locations that may be deleted once the states are out.
     leftovers: Vec<Location>,
 }
@@ -253,13 +285,14 @@ impl Lake {
             _ = stop.wait_for(|stop| *stop), if begins => {}
             () = make_ready(&self.aws, &mut work, watch) => {}
         }
+        self.has_unready = work.iter().any(|w| !w.table.unready.is_empty());
         let blocked = (begins && watch.is_stopped()) || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
         if blocked {
             outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
         } else {
             self.publishing.begin(&mut work, watch, &mut outcome);
             self.publishing.collect(&mut work, watch, &mut outcome).await;
-            if watch.indivisible && work.iter().any(|w| w.table.publishing > 0) {
+            if watch.indivisible && work.iter().any(|w| w.table.is_publishing()) {
                 work.iter_mut().for_each(|work| work.fail(follows()));
             }
             let deadline = watch.registered_by();
@@ -288,24 +321,26 @@ impl Lake {
     /// Whether objects of an earlier commit are still being published. The next commit takes them.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
-        self.publishing.is_busy()
+        self.has_unready || self.publishing.is_busy()
     }
 
     /// Waits until one more of those is done, for ever if there is none.
     pub async fn one_more(&mut self) {
-        self.publishing.one_more().await;
+        if !self.has_unready {
+            self.publishing.one_more().await;
+        }
     }
 
     /// Gives up what is still being published and undoes it as far as it goes.
     pub async fn abandon(self) {
-        self.publishing.abandon().await;
+        let unready = self.tables.into_iter().flat_map(|table| table.unready).map(|batch| batch.object.abort());
+        futures_util::future::join(self.publishing.abandon(), futures_util::future::join_all(unready)).await;
     }
 
-    /// Deletes what switches of this sync have set free. Called when the states are out; what cannot be deleted is a
-    /// warning.
-    pub async fn clean_up(&mut self) -> Vec<String> {
-        let leftovers = std::mem::take(&mut self.leftovers);
-        sweep::delete_leftovers(&self.aws, leftovers).await
+    /// Bytes of memory that what waits for switches takes.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.waiting.bytes()).sum()
     }
 }
 
@@ -332,10 +367,11 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     }
     let complete: HashSet<StreamIndex> = checkpoint.complete.iter().map(CompleteStream::stream).collect();
     let mut work = Vec::new();
-    for (index, (table, batches)) in tables.iter_mut().zip(batches).enumerate() {
+    for (index, (table, mut batches)) in tables.iter_mut().zip(batches).enumerate() {
         let index = StreamIndex(index);
+        batches.append(&mut table.unready);
         let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete.contains(&index);
-        if !batches.is_empty() || switch || table.publishing > 0 {
+        if !batches.is_empty() || switch || table.is_publishing() {
             work.push(Work {
                 index,
                 table,
@@ -352,19 +388,26 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     work
 }
 
-/// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail,
-/// however many they are, and the others go on.
+/// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail
+/// or are left, however many they are, and the others go on.
 async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
-    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.publishing > 0;
+    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.is_publishing();
     let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
     stream::iter(appending.collect::<Vec<_>>())
         .for_each_concurrent(None, |work| async move {
-            let partitions: HashSet<Vec<String>> =
-                work.batches.iter().map(|b| b.partition.clone()).filter(|values| !values.is_empty()).collect();
+            // Also of what is late: its partitions may be elsewhere by now.
+            let written = work.batches.iter().map(|batch| &batch.partition).chain(work.table.publishing.keys());
+            let partitions: HashSet<Vec<String>> = written.filter(|values| !values.is_empty()).cloned().collect();
             let making = Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch));
-            // The last answer may take a little longer.
-            let made = tokio::time::timeout_at(watch.ready_by() + watch.limit / 8, making).await;
-            if let Err(error) = made.unwrap_or_else(|_| Err(unanswered())) {
+            let made = tokio::select! {
+                made = making => made,
+                () = watch.is_unready() => Err(unanswered()),
+            };
+            if let Err(error) = made {
+                if watch.leaves_unready() && !work.table.is_publishing() {
+                    work.table.unready = std::mem::take(&mut work.batches);
+                    return;
+                }
                 work.astray = true;
                 work.fail(error);
             }
@@ -431,10 +474,10 @@ async fn take_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], deadline: I
     let taking = work.iter_mut().filter(|w| w.error.is_none());
     stream::iter(taking.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            let LakeTable { iceberg, area_objects, .. } = &mut *work.table;
+            let LakeTable { iceberg, waiting, .. } = &mut *work.table;
             let Some(iceberg) = iceberg else { return };
             let mut staged = std::mem::take(&mut work.staged);
-            staged.append(area_objects);
+            staged.append(&mut waiting.take_objects());
             if let Err(error) = Box::pin(iceberg.take(files, &staged, deadline)).await {
                 work.fail(error);
             }
@@ -476,14 +519,28 @@ fn settle(work: &mut Work<'_>, outcome: &mut Outcome) {
         }
     } else if work.switch && work.error.is_none() {
         let table = &mut *work.table;
-        outcome.receipts.extend(table.area_claims.drain(..).map(|claim| claim.settle(&committed)));
+        outcome.receipts.extend(table.waiting.end().into_iter().map(|claim| claim.settle(&committed)));
         outcome.switched.push(work.index);
-        table.area_objects.clear();
         table.show_area();
     }
 }
 
 impl LakeTable {
+    /// Whether objects of an earlier commit are on their way.
+    fn is_publishing(&self) -> bool {
+        !self.publishing.is_empty()
+    }
+
+    /// One object of a partition is not on its way any more.
+    fn is_published(&mut self, partition: &[String]) {
+        if let Some(left) = self.publishing.get_mut(partition) {
+            *left -= 1;
+            if *left == 0 {
+                self.publishing.remove(partition);
+            }
+        }
+    }
+
     /// The area is the table now; what still comes is appended to it.
     fn show_area(&mut self) {
         if let Mode::Replace { area, .. } = std::mem::replace(&mut self.plan.mode, Mode::Append)

@@ -77,7 +77,18 @@ impl Catalog<'_> {
 
     /// All partitions of a table, without their columns.
     pub(crate) async fn partitions(&self, name: &TableName) -> Result<Vec<Partition>, AwsError> {
-        self.pages(|next| async {
+        let mut all = Vec::new();
+        self.each_partition(name, |mut page| all.append(&mut page)).await?;
+        Ok(all)
+    }
+
+    /// The same, page by page.
+    pub(crate) async fn each_partition(
+        &self,
+        name: &TableName,
+        take: impl FnMut(Vec<Partition>),
+    ) -> Result<(), AwsError> {
+        let page = |next| async {
             let request = self
                 .aws
                 .glue
@@ -88,8 +99,8 @@ impl Catalog<'_> {
                 .set_next_token(next);
             let page = self.aws.call(glue("GetPartitions"), &name.to_string(), request.send()).await?;
             Ok((page.partitions.unwrap_or_default(), page.next_token))
-        })
-        .await
+        };
+        self.each_page(page, take).await
     }
 
     /// Registers partitions. Answers with those that existed already, which is success.
@@ -209,10 +220,9 @@ impl Catalog<'_> {
                     again.extend(ask.remove_entry(&values[..]));
                 } else {
                     let text = detail.as_ref().and_then(ErrorDetail::error_message).unwrap_or_default();
-                    let (call, values) = (batch.operation.name, values.join("/"));
-                    return Err(Failure::system(format!(
-                        "glue:{call} refused partition {values} of {name} with {code} ({text})"
-                    )));
+                    // Which one it is would be told by values of its rows.
+                    let resource = format!("a partition of {name}");
+                    return Err(AwsError::of_member(batch.operation, resource, code, text).into());
                 }
             }
             if again.is_empty() {

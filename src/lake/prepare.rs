@@ -1,6 +1,6 @@
 //! Before the first record: databases exist and carry their tag, and every stream knows its table.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,7 +15,8 @@ use super::glue::{Catalog, TableName};
 use super::mark::Mark;
 use super::publish::Publishing;
 use super::table::{self, Kind, Location, Mode, Plan};
-use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, iceberg, sweep, switch, transaction};
+use super::waiting::Waiting;
+use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, iceberg, objects, switch, transaction};
 use crate::aws::{Aws, Doubt, Operation, Patience};
 use crate::budget::Budget;
 use crate::config::{Config, DefaultTag, ParquetTimestamps, TableFormat};
@@ -111,14 +112,14 @@ impl Lake {
                 read_at: Instant::now(),
                 plan,
                 partitions: HashSet::new(),
-                area_objects: Vec::new(),
-                area_claims: Vec::new(),
-                publishing: 0,
+                waiting: Waiting::new(budget),
+                publishing: HashMap::new(),
+                unready: Vec::new(),
                 iceberg,
             });
         }
-        let publishing = Publishing::new(tables.len());
-        let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, tables, leftovers };
+        let publishing = Publishing::new();
+        let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, has_unready: false, tables, leftovers };
         Ok((lake, targets))
     }
 }
@@ -153,7 +154,7 @@ async fn plan(
     }
     // A dropped table leaves its objects behind; a new one in their place would show them again.
     let adopts = existing.is_none() && plan.kind == Kind::External && plan.mode == Mode::Append;
-    if adopts && !sweep::is_empty(aws, &plan.location).await? {
+    if adopts && !objects::is_empty(aws, &plan.location).await? {
         let fresh = Area::new(Kind::External, &plan.location, None, &identity.token).location().clone();
         plan.warnings.push(format!(
             "{} is new, but {} holds objects already, which it shall not show: its location is {}",

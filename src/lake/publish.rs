@@ -2,22 +2,19 @@
 //! and the next commit registers it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::{Batch, Outcome, Staged, Watch, Work};
+use super::{Batch, Facts, Outcome, Staged, Watch, Work};
 use crate::aws::Patience;
 use crate::claim::{Claim, StreamIndex};
+use crate::stage::Published;
 
-/// Objects published at one time: of all streams, and of one, so that a stream in trouble leaves room for the others.
-const CONCURRENT_OBJECTS: usize = 32;
-const CONCURRENT_OBJECTS_OF_A_STREAM: usize = 8;
 /// How long undoing may take.
 const ABANDON_LIMIT: Duration = Duration::from_secs(5);
 
@@ -27,8 +24,6 @@ pub(super) struct Publishing {
     tasks: JoinSet<Publication>,
     /// Done since the last commit.
     done: Vec<Result<Publication, JoinError>>,
-    permits: Arc<Semaphore>,
-    permits_of_streams: Vec<Arc<Semaphore>>,
     abandoned: watch::Sender<bool>,
 }
 
@@ -43,20 +38,14 @@ async fn until_then(until: Option<Instant>) {
 #[derive(Debug)]
 struct Publication {
     stream: StreamIndex,
-    result: anyhow::Result<Staged>,
+    partition: Vec<String>,
+    result: anyhow::Result<(Published, Option<Facts>)>,
     claim: Claim,
 }
 
 impl Publishing {
-    pub(super) fn new(streams: usize) -> Self {
-        let of_a_stream = || Arc::new(Semaphore::new(CONCURRENT_OBJECTS_OF_A_STREAM));
-        Self {
-            tasks: JoinSet::new(),
-            done: Vec::new(),
-            permits: Arc::new(Semaphore::new(CONCURRENT_OBJECTS)),
-            permits_of_streams: (0..streams).map(|_| of_a_stream()).collect(),
-            abandoned: watch::channel(false).0,
-        }
+    pub(super) fn new() -> Self {
+        Self { tasks: JoinSet::new(), done: Vec::new(), abandoned: watch::channel(false).0 }
     }
 
     /// Begins to make the objects exist. Those of governed tables and areas stay invisible; those of plain tables are
@@ -64,13 +53,13 @@ impl Publishing {
     pub(super) fn begin(&mut self, work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
         for work in work {
             // What is late may be visible already.
-            watch.published.fetch_or(work.table.publishing > 0, Ordering::AcqRel);
+            watch.published.fetch_or(work.table.is_publishing(), Ordering::AcqRel);
             for batch in std::mem::take(&mut work.batches) {
                 if work.error.is_some() {
                     outcome.unpublished.push(batch.object);
                 } else {
                     watch.published.store(true, Ordering::Release);
-                    work.table.publishing += 1;
+                    *work.table.publishing.entry(batch.partition.clone()).or_default() += 1;
                     self.spawn(batch);
                 }
             }
@@ -79,14 +68,11 @@ impl Publishing {
 
     fn spawn(&mut self, batch: Batch) {
         let Batch { stream, partition, object, facts, claim } = batch;
-        let (all, own) = (Arc::clone(&self.permits), Arc::clone(&self.permits_of_streams[stream.0]));
         let mut abandoned = self.abandoned.subscribe();
         self.tasks.spawn(async move {
-            // Nobody closes the semaphores; who waits for a permit when all is given up, gets one soon.
-            let (_own, _all) = (own.acquire().await, all.acquire().await);
             let given_up = async { drop(abandoned.wait_for(|abandoned| *abandoned).await) };
             let result = object.publish(&Patience::standard(), given_up).await;
-            Publication { stream, result: result.map(|object| Staged { object, partition, facts }), claim }
+            Publication { stream, partition, result: result.map(|object| (object, facts)), claim }
         });
     }
 
@@ -127,12 +113,12 @@ impl Publishing {
                 },
             };
             match joined.context("an object was not published") {
-                Ok(Publication { stream, result, claim }) => {
+                Ok(Publication { stream, partition, result, claim }) => {
                     let work = &mut work[places[&stream]];
-                    work.table.publishing -= 1;
+                    work.table.is_published(&partition);
                     match result {
-                        Ok(staged) => {
-                            work.staged.push(staged);
+                        Ok((object, facts)) => {
+                            work.staged.push(Staged { object, partition, facts });
                             work.claims.push(claim);
                         }
                         Err(error) => work.fail(error),
@@ -142,9 +128,8 @@ impl Publishing {
             }
         }
         for work in work.iter_mut().filter(|w| !w.appends()) {
-            work.table.area_objects.append(&mut work.staged);
-            work.table.area_claims.append(&mut work.claims);
-            work.switch &= work.table.publishing == 0;
+            work.table.waiting.take_in(work.table.plan.kind, &mut work.staged, &mut work.claims);
+            work.switch &= !work.table.is_publishing();
         }
     }
 

@@ -1,29 +1,24 @@
-//! What may be deleted, and only that: uploads and areas of dead processes, and locations that a switch replaced.
-//!
-//! Nothing is ever deleted by guessing. A refusal, or a doubt about what is still in use, is a warning.
+//! What dead processes have left: their uploads are aborted, their areas looked for. Those go at the end of the sync, when
+//! the catalog is read once for all that may be deleted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-
-use super::glue::{self, Catalog};
-use super::table::{Kind, Location, parameter};
+use super::objects::{Listing, process_of, s3};
+use super::table::{Kind, Location};
 use super::transaction::Transaction;
-use super::{Lake, TOKEN_CHARS, area, mark};
-use crate::aws::{Aws, AwsError, Doubt, Operation, Patience};
+use super::{Lake, area};
+use crate::aws::{Aws, AwsError, Doubt, Patience};
 use crate::stage::ObjectName;
 
 /// What is younger may belong to a process that lives.
 const DEAD_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Folders of a governed table that are looked into, since nothing comes of it but a warning.
 const LOOKED_AT: usize = 16;
-/// The most keys one `DeleteObjects` takes.
-const KEYS_PER_DELETE: usize = 1000;
 
-const fn s3(name: &'static str) -> Operation {
-    Operation { service: "s3", name }
-}
+/// Areas beside plain tables that look like those of dead processes.
+#[derive(Debug, Default)]
+pub struct DeadAreas(pub(super) Vec<Location>);
 
 /// The clean-up at the start of a sync, as a task of its own: it never delays a record.
 #[derive(Debug)]
@@ -39,6 +34,8 @@ struct Swept {
     database: String,
     table: String,
     location: Location,
+    /// What the table remembers as replaced by its last switch.
+    replaced: Option<Location>,
     replaces: bool,
     exists: bool,
 }
@@ -52,6 +49,7 @@ impl Lake {
             database: table.plan.name.database.clone(),
             table: table.plan.name.table.clone(),
             location: table.plan.location.clone(),
+            replaced: table.plan.replaced.clone(),
             replaces: matches!(table.plan.mode, super::Mode::Replace { .. }),
             exists: table.plan.exists,
         });
@@ -60,9 +58,10 @@ impl Lake {
 }
 
 impl Sweep {
-    /// Aborts dead uploads and deletes dead areas. Returns what the user should hear.
-    pub async fn run(self) -> Vec<String> {
+    /// Aborts dead uploads and finds dead areas. Answers with those, and with what the user should hear.
+    pub async fn run(self) -> (DeadAreas, Vec<String>) {
         let mut warnings = Vec::new();
+        let mut dead = DeadAreas::default();
         let parents: BTreeSet<(String, String)> =
             self.tables.iter().map(|table| (table.location.bucket.clone(), parent(&table.location.folder))).collect();
         for (bucket, parent) in &parents {
@@ -71,7 +70,7 @@ impl Sweep {
             }
         }
         for table in self.tables.iter().filter(|table| table.replaces && table.exists && table.kind != Kind::Iceberg) {
-            match self.delete_dead_areas(table).await {
+            match self.look_beside(table, &mut dead).await {
                 Ok(mut kept) => warnings.append(&mut kept),
                 Err(error) => warnings.push(format!(
                     "what dead syncs left beside {}.{} is not cleaned up: {error}",
@@ -79,7 +78,21 @@ impl Sweep {
                 )),
             }
         }
-        warnings
+        (dead, warnings)
+    }
+
+    /// Notes the areas beside a plain table that are not its own.
+    async fn look_beside(&self, table: &Swept, dead: &mut DeadAreas) -> anyhow::Result<Vec<String>> {
+        let found = self.areas_of(table).await?;
+        if table.kind == Kind::Governed {
+            return if found.is_empty() { Ok(Vec::new()) } else { self.kept_for_time_travel(table, &found).await };
+        }
+        let bucket = &table.location.bucket;
+        let areas = found.into_iter().map(|folder| Location { bucket: bucket.clone(), folder });
+        // What the table showed or remembered when the sync began is nobody's left-over, whatever this sync makes of it.
+        let own = |area: &Location| *area == table.location || table.replaced.as_ref() == Some(area);
+        dead.0.extend(areas.filter(|area| !own(area)));
+        Ok(Vec::new())
     }
 
     async fn abort_dead_uploads(&self, bucket: &str, parent: &str) -> Result<(), AwsError> {
@@ -139,44 +152,6 @@ impl Sweep {
             })
     }
 
-    /// Deletes areas of dead processes that nothing refers to. Returns warnings about those it keeps.
-    async fn delete_dead_areas(&self, table: &Swept) -> anyhow::Result<Vec<String>> {
-        let mut found = self.areas_of(table).await?;
-        if table.kind == Kind::External && !found.is_empty() {
-            // Most of what is found is in use by the table itself or its neighbours, which is quickly asked.
-            let near = locations_of(&self.aws, &table.database).await?;
-            let bucket = &table.location.bucket;
-            let free = |folder: &String| Location { bucket: bucket.clone(), folder: folder.clone() };
-            found.retain(|folder| !near.iter().any(|used| used.overlaps(&free(folder))));
-        }
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        if table.kind == Kind::Governed {
-            return self.kept_for_time_travel(table, &found).await;
-        }
-        // Any table of the catalog may refer to it, and others may have put files there: what is kept at a switch for
-        // such a reason is not taken for a dead sync's here.
-        let in_use = all_locations(&self.aws).await?;
-        let mut warnings = Vec::new();
-        for folder in found {
-            let location = Location { bucket: table.location.bucket.clone(), folder };
-            if in_use.iter().any(|used| used.overlaps(&location)) {
-                continue;
-            }
-            let objects = list(&self.aws, &location).await?;
-            let spared =
-                |(key, modified): &(String, Option<i64>)| !modified.is_some_and(is_dead) || !is_written_by_us(key);
-            if objects.is_empty() || objects.iter().any(spared) {
-                continue;
-            }
-            let keys = objects.into_iter().map(|(key, _)| key).collect();
-            delete(&self.aws, &location.bucket, keys).await?;
-            warnings.push(format!("deleted {}, which a dead sync had left and nothing refers to", location.uri()));
-        }
-        Ok(warnings)
-    }
-
     async fn areas_of(&self, table: &Swept) -> anyhow::Result<Vec<String>> {
         let first = match table.kind {
             Kind::Governed => table.location.folder.as_str(),
@@ -228,8 +203,14 @@ impl Sweep {
         let mut old = 0;
         for folder in idle.take(LOOKED_AT) {
             let location = Location { bucket: bucket.clone(), folder: folder.clone() };
-            let mut objects = list(&self.aws, &location).await?.into_iter();
-            old += usize::from(objects.all(|(_, modified)| modified.is_some_and(is_dead)));
+            let mut listing = Listing::of(&self.aws, &location);
+            let mut all_old = true;
+            while let Some(page) = listing.next().await?
+                && all_old
+            {
+                all_old = page.iter().all(|object| object.modified.is_some_and(is_dead));
+            }
+            old += usize::from(all_old);
         }
         let (place, name) = (table.location.uri(), format!("{}.{}", table.database, table.table));
         Ok(match old {
@@ -242,181 +223,12 @@ impl Sweep {
     }
 }
 
-/// The process token in an object's name: `<token>-<time>-<counter>.<ending>`.
-fn process_of(name: &str) -> Option<&str> {
-    let (stem, _) = name.split_once('.')?;
-    let mut parts = stem.split('-');
-    let (token, time, counter) = (parts.next()?, parts.next()?, parts.next()?);
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let fits = parts.next().is_none()
-        && token.len() == TOKEN_CHARS
-        && token.bytes().all(|b| b.is_ascii_hexdigit())
-        && time.len() == 15
-        && time.split_once('T').is_some_and(|(date, time)| digits(date) && digits(time))
-        && counter.len() >= 6
-        && digits(counter);
-    fits.then_some(token)
-}
-
 fn parent(folder: &str) -> String {
     folder.rsplit_once('/').map_or_else(String::new, |(parent, _)| format!("{parent}/"))
 }
 
-fn is_dead(modified_seconds: i64) -> bool {
+/// Whether what was modified then is too old to be a living process's.
+pub(super) fn is_dead(modified_seconds: i64) -> bool {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     i64::try_from(now.saturating_sub(DEAD_AFTER.as_secs())).is_ok_and(|limit| modified_seconds < limit)
-}
-
-/// Locations that the tables of a database use now or are switching to. Partitions lie where their table's
-/// parameters or location say; those elsewhere are read too.
-async fn locations_of(aws: &Aws, database: &str) -> anyhow::Result<Vec<Location>> {
-    let patience = Patience::standard();
-    let catalog = Catalog::new(aws, &patience);
-    let mut used = Vec::new();
-    for table in catalog.tables(database).await? {
-        let parameters = [parameter::PREVIOUS_LOCATION, "metadata_location"];
-        let texts = parameters.iter().filter_map(|key| glue::parameter(&table, key));
-        used.extend(texts.chain(glue::location(&table)).filter_map(Location::parse));
-        used.extend(glue::parameter(&table, parameter::SWITCHING).and_then(mark::location_in));
-        if !table.partition_keys().is_empty() && glue::parameter(&table, "table_type").is_none() {
-            let name = glue::TableName { database: database.to_owned(), table: table.name().to_owned() };
-            used.extend(catalog.partitions(&name).await?.iter().filter_map(glue::partition_location));
-        }
-    }
-    Ok(used)
-}
-
-/// Deletes locations that switches replaced, unless anything in the whole catalog refers to them. What others put
-/// there stays.
-pub(super) async fn delete_leftovers(aws: &Aws, leftovers: Vec<Location>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if leftovers.is_empty() {
-        return warnings;
-    }
-    let used = match all_locations(aws).await {
-        Ok(used) => used,
-        Err(error) => {
-            let kept: Vec<String> = leftovers.iter().map(Location::uri).collect();
-            let kept = kept.join(", ");
-            return vec![format!("replaced data in {kept} is kept, since it is not known what is in use: {error:#}")];
-        }
-    };
-    for location in leftovers {
-        if location.folder.is_empty() || used.iter().any(|other| other.overlaps(&location)) {
-            warnings.push(format!("replaced data in {} is kept: another table refers to it", location.uri()));
-            continue;
-        }
-        let result = async {
-            let keys = list(aws, &location).await?.into_iter().map(|(key, _)| key);
-            let (ours, foreign): (Vec<String>, Vec<String>) = keys.partition(|key| is_written_by_us(key));
-            delete(aws, &location.bucket, ours).await?;
-            anyhow::Ok(foreign)
-        };
-        match result.await {
-            Ok(foreign) if foreign.is_empty() => {}
-            Ok(foreign) => warnings.push(format!(
-                "{} objects in {} are kept, since neither this connector nor the one before it wrote them, such as {}",
-                foreign.len(),
-                location.uri(),
-                foreign.first().map_or("", String::as_str)
-            )),
-            Err(error) => {
-                warnings.push(format!("replaced data in {} could not be deleted: {error:#}", location.uri()));
-            }
-        }
-    }
-    warnings
-}
-
-async fn all_locations(aws: &Aws) -> anyhow::Result<Vec<Location>> {
-    let patience = Patience::standard();
-    let databases = Catalog::new(aws, &patience).databases().await?;
-    let mut used = Vec::new();
-    for database in databases {
-        used.append(&mut locations_of(aws, &database).await?);
-    }
-    Ok(used)
-}
-
-/// By the names of objects: ours, or the incumbent's 32 hexadecimal digits.
-pub(super) fn is_written_by_us(key: &str) -> bool {
-    let name = key.rsplit('/').next().unwrap_or_default();
-    let stem = name.split('.').next().unwrap_or_default();
-    let incumbent = stem.len() == 32 && stem.bytes().all(|b| b.is_ascii_hexdigit());
-    process_of(name).is_some() || incumbent
-}
-
-/// Whether nothing lies below a location.
-pub(super) async fn is_empty(aws: &Aws, location: &Location) -> Result<bool, AwsError> {
-    let page = Patience::standard()
-        .run(Doubt::Repeat, || async {
-            let request =
-                aws.s3.list_objects_v2().bucket(&location.bucket).prefix(format!("{}/", location.folder)).max_keys(1);
-            aws.call(s3("ListObjectsV2"), &location.uri(), request.send()).await
-        })
-        .await?;
-    Ok(page.contents().is_empty())
-}
-
-/// Keys below a location, with the seconds at which they were modified.
-pub(super) async fn list(aws: &Aws, location: &Location) -> Result<Vec<(String, Option<i64>)>, AwsError> {
-    let mut found = Vec::new();
-    let mut next: Option<String> = None;
-    loop {
-        let page = Patience::standard()
-            .run(Doubt::Repeat, || async {
-                let request = aws
-                    .s3
-                    .list_objects_v2()
-                    .bucket(&location.bucket)
-                    .prefix(format!("{}/", location.folder))
-                    .set_continuation_token(next.clone());
-                aws.call(s3("ListObjectsV2"), &location.uri(), request.send()).await
-            })
-            .await?;
-        for object in page.contents() {
-            if let Some(key) = object.key() {
-                found.push((key.to_owned(), object.last_modified().map(|time| time.secs())));
-            }
-        }
-        match page.next_continuation_token {
-            Some(token) => next = Some(token),
-            None => return Ok(found),
-        }
-    }
-}
-
-async fn delete(aws: &Aws, bucket: &str, keys: Vec<String>) -> anyhow::Result<()> {
-    for chunk in keys.chunks(KEYS_PER_DELETE) {
-        let objects =
-            chunk.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect::<Result<Vec<_>, _>>()?;
-        let request = Delete::builder().set_objects(Some(objects)).quiet(true).build()?;
-        let answer = Patience::standard()
-            .run(Doubt::Repeat, || async {
-                let call = aws.s3.delete_objects().bucket(bucket).delete(request.clone());
-                aws.call(s3("DeleteObjects"), &format!("s3://{bucket}"), call.send()).await
-            })
-            .await?;
-        if let Some(error) = answer.errors().first() {
-            anyhow::bail!(
-                "s3:DeleteObject of {} was refused with {}",
-                error.key().unwrap_or_default(),
-                error.code().unwrap_or_default()
-            );
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_names_are_ours() {
-        assert_eq!(process_of("0123456789abcdef-20260102T030405-000007.snappy.parquet"), Some("0123456789abcdef"));
-        for foreign in ["part-0001.parquet", "0123456789abcdef.json", "0123456789abcdef-2026-000007.json", "x"] {
-            assert_eq!(process_of(foreign), None, "{foreign}");
-        }
-    }
 }

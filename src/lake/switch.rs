@@ -5,23 +5,22 @@
 //! brings it to its end, this process or the next sync. That is done by comparing the catalog with the area until
 //! nothing differs: so it does not matter which calls of whom have happened before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_glue::types::{Partition, PartitionInput, Table, TableInput};
 use tokio::time::Instant;
 
 use super::generation::Shown;
-use super::glue::{self, Catalog, TableName};
+use super::glue::{self, Catalog, ROUNDS, TableName};
 use super::mark::{Becomes, Mark};
+use super::objects::{self, Listing};
 use super::partitions::Values;
 use super::table::{Location, Mode, Plan, parameter};
-use super::{LakeTable, Watch, definition, sweep};
-use crate::aws::{Aws, AwsError, Patience, Trouble};
+use super::waiting::Inventory;
+use super::{LakeTable, Watch, definition};
+use crate::aws::{Aws, Patience};
 use crate::failure::Failure;
 use crate::schema::partition;
-
-/// How often a switch compares and corrects, or a guarded update is tried, before it is left to the next sync.
-const ROUNDS: u32 = 20;
 
 /// Makes the table show the area and record the generation. Returns the locations that may be deleted once the states
 /// are out.
@@ -38,31 +37,31 @@ pub(super) async fn switch(
     };
     let switch =
         Switch { catalog: &catalog, plan: &table.plan, generation: *generation, target: area.location(), watch };
-    let keys = whole(aws, table, switch.target).await?;
+    let folders = whole(aws, table, switch.target).await?;
     if table.plan.partition_by.is_none() {
         return Box::pin(switch.at_once()).await;
     }
-    let Some(mark) = Box::pin(switch.announce(table.area_objects.len())).await? else { return Ok(Vec::new()) };
+    let Some(mark) = Box::pin(switch.announce(table.waiting.inventory.objects)).await? else { return Ok(Vec::new()) };
     // There is no way back from here, and none is needed: whatever is not done in time, the next sync does.
     let patience = Patience::standard();
     let catalog = Catalog::new(aws, &patience);
-    Box::pin(carry_out(&catalog, &table.plan.name, &mark, &keys)).await
+    Box::pin(carry_out(&catalog, &table.plan.name, &mark, &folders)).await
 }
 
 /// Finishes a switch whose mark was found on the table. Returns the locations that may be deleted once the states of
 /// this sync are out.
 pub(super) async fn resume(catalog: &Catalog<'_>, name: &TableName, mark: &Mark) -> anyhow::Result<Vec<Location>> {
-    let keys = keys_in(catalog.aws, &mark.target).await?;
-    if (keys.len() as u64) < mark.becomes.objects {
+    let Contents { folders, inventory } = contents(catalog.aws, &mark.target).await?;
+    if inventory.objects < mark.becomes.objects {
         return Err(Failure::config(format!(
             "{name} is being switched to {}, where {} of {} objects are gone, so neither its former rows nor the new \
              ones can be shown whole: restore the objects, or drop the table and its location and sync again",
             mark.target.uri(),
-            mark.becomes.objects - keys.len() as u64,
+            mark.becomes.objects - inventory.objects,
             mark.becomes.objects
         )));
     }
-    Box::pin(carry_out(catalog, name, mark, &keys)).await
+    Box::pin(carry_out(catalog, name, mark, &folders)).await
 }
 
 /// The terms of one switch.
@@ -104,15 +103,14 @@ impl Switch<'_> {
             };
             let Err(error) = result else { return Ok(leftovers) };
             attempt += 1;
-            pause_or(catalog, error, attempt).await?;
+            catalog.pause_or(error, attempt).await?;
         }
     }
 
     /// Sets the mark on the table, which is created for it if need be. `None` if somebody has switched it to our area
     /// already.
-    async fn announce(&self, objects: usize) -> anyhow::Result<Option<Mark>> {
+    async fn announce(&self, objects: u64) -> anyhow::Result<Option<Mark>> {
         let Self { catalog, plan, generation, target, .. } = *self;
-        let objects = objects as u64;
         let mut attempt = 0;
         loop {
             let current = catalog.table(&plan.name).await?;
@@ -151,7 +149,7 @@ impl Switch<'_> {
             };
             let Err(error) = result else { return Ok(Some(mark)) };
             attempt += 1;
-            pause_or(catalog, error, attempt).await?;
+            catalog.pause_or(error, attempt).await?;
         }
     }
 
@@ -178,7 +176,7 @@ async fn carry_out(
     catalog: &Catalog<'_>,
     name: &TableName,
     mark: &Mark,
-    keys: &[String],
+    folders: &BTreeSet<String>,
 ) -> anyhow::Result<Vec<Location>> {
     let mut leftovers = Vec::new();
     for round in 1..=ROUNDS {
@@ -191,7 +189,7 @@ async fn carry_out(
             None if location(&table).as_ref() == Some(&mark.target) => return Ok(leftovers),
             _ => return Err(overtaken(name)),
         }
-        let todo = Todo::new(&table, mark, keys, catalog.partitions(name).await?)?;
+        let todo = Todo::new(&table, mark, folders, catalog.partitions(name).await?)?;
         if !todo.is_empty() {
             todo.apply(catalog, name).await?;
             continue;
@@ -202,7 +200,7 @@ async fn carry_out(
         // What is replaced here carries the mark; what is worth keeping was kept when it was set.
         let result = catalog.update_table(name, table.version_id.clone(), input, glue::History::Skip).await;
         let Err(error) = result else { return Ok(leftovers) };
-        pause_or(catalog, error, round).await?;
+        catalog.pause_or(error, round).await?;
     }
     Err(Failure::transient(format!("{name} changes under our hands while it is switched: try again")))
 }
@@ -216,9 +214,9 @@ struct Todo {
 }
 
 impl Todo {
-    fn new(table: &Table, mark: &Mark, keys: &[String], known: Vec<Partition>) -> anyhow::Result<Self> {
+    fn new(table: &Table, mark: &Mark, folders: &BTreeSet<String>, known: Vec<Partition>) -> anyhow::Result<Self> {
         let mut todo = Self::default();
-        let mut wanted = partitions_of(table, &mark.target, keys)?;
+        let mut wanted = partitions_of(table, &mark.target, folders)?;
         let storage = mark.storage(table)?;
         for partition in known {
             match wanted.remove(partition.values()) {
@@ -245,24 +243,27 @@ impl Todo {
     }
 }
 
-/// The partitions whose objects have these keys, with their folders.
-fn partitions_of(table: &Table, area: &Location, keys: &[String]) -> anyhow::Result<BTreeMap<Values, Location>> {
+/// The partitions that these folders of an area are.
+fn partitions_of(
+    table: &Table,
+    area: &Location,
+    folders: &BTreeSet<String>,
+) -> anyhow::Result<BTreeMap<Values, Location>> {
     let names: Vec<&str> = table.partition_keys().iter().map(|key| key.name()).collect();
-    let mut found = BTreeMap::new();
-    // Many objects lie in one folder.
-    let mut folders: HashMap<&str, ()> = HashMap::new();
-    for key in keys {
-        let Some((folder, _)) = key.rsplit_once('/') else { continue };
-        if folders.insert(folder, ()).is_some() || names.is_empty() {
-            continue;
-        }
+    let folders = folders.iter().filter(|_| !names.is_empty());
+    let found = folders.map(|folder| {
         let inside = folder.strip_prefix(&area.folder).unwrap_or_default().trim_start_matches('/');
-        let values = partition::values_in(inside, &names).ok_or_else(|| {
-            Failure::system(format!("s3://{}/{key} lies in no partition of {}", area.bucket, table.name()))
-        })?;
-        found.insert(values, Location { bucket: area.bucket.clone(), folder: folder.to_owned() });
-    }
-    Ok(found)
+        let place = Location { bucket: area.bucket.clone(), folder: folder.clone() };
+        match partition::values_in(inside, &names) {
+            Some(values) => Ok((values, place)),
+            // Its name may be made of values of records.
+            None => {
+                let text = format!("a folder in {} is no partition of {}", area.uri(), table.name());
+                Err(Failure::system(text))
+            }
+        }
+    });
+    found.collect()
 }
 
 fn location(table: &Table) -> Option<Location> {
@@ -273,35 +274,49 @@ fn overtaken(name: &TableName) -> anyhow::Error {
     Failure::transient(format!("another process is switching {name}, or has switched it since: try again"))
 }
 
-/// Waits before the table is read again: either our doubtful call has happened, or someone else's change has to be
-/// merged.
-async fn pause_or(catalog: &Catalog<'_>, error: AwsError, attempt: u32) -> anyhow::Result<()> {
-    let again = error.is_doubtful() || matches!(error.trouble, Trouble::Exists | Trouble::Contended);
-    if again && attempt <= ROUNDS && catalog.patience.pause(attempt).await { Ok(()) } else { Err(error.into()) }
-}
-
 /// Looks once more whether the area holds everything, since the table will show nothing else: another sync may have
-/// taken a very old area for a dead one's. Answers with the keys of its objects.
-async fn whole(aws: &Aws, table: &LakeTable, area: &Location) -> anyhow::Result<Vec<String>> {
-    if table.area_objects.is_empty() {
-        return Ok(Vec::new());
+/// taken a very old area for a dead one's. Answers with the folders of its objects.
+async fn whole(aws: &Aws, table: &LakeTable, area: &Location) -> anyhow::Result<BTreeSet<String>> {
+    let published = table.waiting.inventory;
+    if published.objects == 0 {
+        return Ok(BTreeSet::new());
     }
-    let keys = keys_in(aws, area).await?;
-    let found: std::collections::HashSet<&str> = keys.iter().map(String::as_str).collect();
-    match table.area_objects.iter().find(|staged| !found.contains(staged.object.name().key.as_str())) {
-        None => Ok(keys),
-        Some(staged) => Err(Failure::transient(format!(
-            "{} is gone, so {} is not switched: the sync has to be run again",
-            staged.object.name(),
-            table.plan.name
-        ))),
+    let Contents { folders, inventory: found } = contents(aws, area).await?;
+    if found == published {
+        return Ok(folders);
     }
+    Err(Failure::transient(format!(
+        "{} holds {} objects, not the {} that this sync has put there, so {} is not switched: the sync has to be run \
+         again",
+        area.uri(),
+        found.objects,
+        published.objects,
+        table.plan.name
+    )))
 }
 
-/// Keys of our objects in an area.
-async fn keys_in(aws: &Aws, area: &Location) -> anyhow::Result<Vec<String>> {
-    let keys = sweep::list(aws, area).await?.into_iter().map(|(key, _)| key);
-    Ok(keys.filter(|key| sweep::is_written_by_us(key)).collect())
+/// Our objects in an area.
+#[derive(Debug, Default)]
+struct Contents {
+    /// The folders that they are in.
+    folders: BTreeSet<String>,
+    inventory: Inventory,
+}
+
+async fn contents(aws: &Aws, area: &Location) -> anyhow::Result<Contents> {
+    let mut contents = Contents::default();
+    let mut listing = Listing::of(aws, area);
+    while let Some(page) = listing.next().await? {
+        for object in page.iter().filter(|object| objects::is_written_by_us(&object.key)) {
+            contents.inventory.add(&object.key);
+            let folder = object.key.rsplit_once('/').map_or("", |(folder, _)| folder);
+            // Many objects lie in one folder.
+            if !contents.folders.contains(folder) {
+                contents.folders.insert(folder.to_owned());
+            }
+        }
+    }
+    Ok(contents)
 }
 
 /// Notes the replaced location in the table. What the previous sync had replaced may go now; what an earlier attempt

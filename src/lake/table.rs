@@ -128,6 +128,8 @@ pub(crate) struct Plan {
     pub(crate) file_format: FileFormat,
     pub(crate) timestamps: TimestampStyle,
     pub(crate) exists: bool,
+    /// What a plain table remembers as replaced by its last switch.
+    pub(crate) replaced: Option<Location>,
     /// The generation the table showed when the sync began.
     pub(crate) shown: Shown,
     pub(crate) sync_id: Option<i64>,
@@ -242,6 +244,9 @@ pub(crate) fn plan(
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
         timestamps: timestamps::of_new(config),
         exists: existing.is_some(),
+        replaced: existing
+            .and_then(|table| glue::parameter(table, parameter::PREVIOUS_LOCATION))
+            .and_then(Location::parse),
         shown,
         sync_id: stream.sync_id,
         mode,

@@ -1,7 +1,7 @@
 //! In which form timestamps are written, and how a table remembers it: all files of a table have one form.
 //!
 //! A table that exists on append keeps its form. The catalog's type does not tell it, so our tables carry a mark. One
-//! without is taken for the incumbent's, whose files hold epoch milliseconds in JSON Lines and INT96 in Parquet; INT96 is
+//! without is taken for the incumbent's, whose files hold epoch milliseconds in JSON Lines, for dates too, and INT96 in Parquet; INT96 is
 //! also what every reader of Hive tables has always understood.
 
 use std::collections::HashMap;
@@ -27,6 +27,7 @@ pub(super) fn of_new(config: &Config) -> TimestampStyle {
     TimestampStyle {
         json: config.json_timestamps.unwrap_or_default(),
         parquet: config.parquet_timestamps.unwrap_or_default(),
+        json_date_millis: false,
     }
 }
 
@@ -44,6 +45,8 @@ pub(super) fn of_existing(
     let mut style = of_new(config);
     let (setting, differs, form) = match format {
         FileFormat::Jsonl { .. } => {
+            // Without a mark they are the incumbent's, whose dates are milliseconds too.
+            style.json_date_millis = glue::parameter(table, parameter::JSON_TIMESTAMPS).is_none();
             style.json = of_mark(name, table, parameter::JSON_TIMESTAMPS, &JSON_MARKS, JsonTimestamps::EpochMillis)?;
             let differs = config.json_timestamps.is_some_and(|wanted| wanted != style.json);
             ("json_timestamp_format", differs, mark(&JSON_MARKS, style.json))

@@ -182,17 +182,16 @@ impl Transaction {
                 return Ok(());
             }
             if is(&status, "ABORTED") {
-                let mut error = AwsError::odd_answer(operation, &self.id, "a commit: the transaction was aborted");
-                error.trouble = Trouble::Contended;
-                return Err(Interrupted::Void(error));
+                let aborted = "a commit: the transaction was aborted";
+                return Err(Interrupted::Void(AwsError::undecided(operation, &self.id, aborted)));
             }
             // After a commit call that never arrived nothing is visible, and a cancelled transaction stays so.
             if is(&status, "ACTIVE") && self.patience.is_over() && self.cancel_call().await.is_ok() {
-                return Err(Interrupted::Refused(AwsError::odd_answer(operation, &self.id, "a commit in time")));
+                return Err(Interrupted::Refused(AwsError::undecided(operation, &self.id, "a commit in time")));
             }
             attempt += 1;
             if !watch.pause(attempt).await {
-                return Err(Interrupted::Refused(AwsError::odd_answer(
+                return Err(Interrupted::Refused(AwsError::undecided(
                     operation,
                     &self.id,
                     "an end of the commit; whether it is committed is not known",
@@ -275,7 +274,7 @@ pub(super) async fn objects(
 /// An `AddObject`; `None` for sizes that no object has.
 pub(super) fn add(object: &crate::stage::Published, partition: &[String]) -> Option<WriteOperation> {
     let input = AddObjectInput::builder()
-        .uri(object.name().to_string())
+        .uri(object.name().uri())
         .e_tag(object.e_tag())
         .size(i64::try_from(object.size()).ok()?)
         .set_partition_values((!partition.is_empty()).then(|| partition.to_vec()))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::writer::Discarded;
 use super::{InFlight, Sync, completion, progress};
 use crate::claim::{CompleteStream, StreamIndex};
 use crate::failure::Failure;
@@ -77,7 +78,10 @@ impl Sync {
         for (index, (writer, facts)) in self.writers.iter_mut().zip(&self.facts).enumerate() {
             // What waits for a switch waits all the same when its objects are closed: they may reach their size first.
             let may_wait = matches!(reason, Reason::Interval | Reason::Complete);
-            if may_wait && facts.replaces && !switched.contains(&StreamIndex(index)) {
+            if reason == Reason::EndOfInput && facts.replaces && !switched.contains(&StreamIndex(index)) {
+                // It will not be switched any more; its bytes would only be in the way of others.
+                self.discarded.extend(writer.discard());
+            } else if may_wait && facts.replaces && !switched.contains(&StreamIndex(index)) {
                 writer.seal_old(&self.budget)?;
             } else {
                 writer.seal_all(&self.budget)?;
@@ -120,6 +124,8 @@ impl Sync {
             limit: if doubtful_end { LAST_COMMIT_LIMIT } else { COMMIT_LIMIT },
             stop: self.stop.clone(),
             hurry: hurried,
+            // The platform may be about to kill us: what is ready is committed now, and the rest after it.
+            leaves: doubtful_end,
             heard: Arc::new(move || !emitter.is_closed()),
             published: Arc::clone(&published),
             indivisible: self.ledger.is_global(),
@@ -131,6 +137,18 @@ impl Sync {
         });
         self.in_flight = Some(InFlight { task, hurry, published, begun: Instant::now() });
         Ok(())
+    }
+
+    /// What is remembered of objects that wait for a switch is memory that nothing but the switch frees.
+    fn watch_waiting_objects(&self) -> anyhow::Result<()> {
+        let waiting = self.lake.as_ref().map_or(0, Lake::waiting_bytes);
+        if waiting <= self.budget.limit() / 4 {
+            return Ok(());
+        }
+        Err(Failure::config(
+            "the names of objects that wait for full refreshes to end fill a quarter of the memory: partition by less, \
+             or raise memory_limit_mb or target_file_size_mb",
+        ))
     }
 
     /// Receipts to the ledger, states to stdout; the first failure ends the sync.
@@ -145,12 +163,12 @@ impl Sync {
             self.facts[index.0].replaces = false;
             self.ledger.switched(index);
         }
-        self.unpublished.extend(outcome.unpublished);
+        self.discarded.extend(outcome.unpublished.into_iter().map(Discarded::Sealed));
         self.release()?;
         self.progress.committed(&self.emitter, &self.writers, committed, begun);
         if let Some(error) = outcome.failures.into_iter().next() {
             return Err(self.part_failure().unwrap_or(error));
         }
-        Ok(())
+        self.watch_waiting_objects()
     }
 }

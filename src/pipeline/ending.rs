@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::{join as join_both, join_all};
 
-use super::writer::Writer;
+use super::writer::{Discarded, Writer};
 use super::{End, Instant, LISTEN_EVERY, Reason, Sync, completion, join};
 use crate::lake::Lake;
 use crate::protocol::Level;
-use crate::stage::Sealed;
 
 /// How long a commit that has published something is waited for when the process is told to end.
 const STOP_GRACE: Duration = Duration::from_secs(8);
@@ -54,6 +53,9 @@ impl Sync {
         if let Some(error) = verdict.error {
             return Err(error);
         }
+        let discarded = std::mem::take(&mut self.discarded).into_iter().map(Discarded::abort);
+        // What is not undone in time stays invisible; the clean-up of a later sync finds it.
+        drop(tokio::time::timeout(ABORT_LIMIT, join_all(discarded)).await);
         self.clean_up().await;
         self.progress.finished(&self.emitter, &self.writers, self.ledger.held());
         Ok(End::Finished)
@@ -64,8 +66,12 @@ impl Sync {
     async fn clean_up(&mut self) {
         let Self { lake: Some(lake), sweeping, stop, emitter, .. } = self else { return };
         let clean_up = async {
-            sweeping.finish().await;
-            lake.clean_up().await
+            let dead = sweeping.finish().await;
+            let mut deletable = lake.find_deletable(dead).await;
+            for warning in deletable.warnings.drain(..) {
+                emitter.log(Level::Warn, warning);
+            }
+            lake.delete(deletable).await
         };
         let warnings = tokio::select! {
             biased;
@@ -177,15 +183,16 @@ impl Sync {
     }
 
     pub(super) async fn abort(&mut self) {
-        let writers = std::mem::take(&mut self.writers).into_iter().map(Writer::abort);
-        let unpublished = std::mem::take(&mut self.unpublished).into_iter().map(Sealed::abort);
+        let mut discarded = std::mem::take(&mut self.discarded);
+        discarded.extend(self.writers.iter_mut().flat_map(Writer::discard));
+        let discarded = discarded.into_iter().map(Discarded::abort);
         let lake = self.lake.take();
         let publishing = async {
             if let Some(lake) = lake {
                 lake.abandon().await;
             }
         };
-        let undo = join_both(publishing, join_both(join_all(writers), join_all(unpublished)));
+        let undo = join_both(publishing, join_all(discarded));
         // What is not undone in time stays invisible; the clean-up of a later sync finds it.
         drop(tokio::time::timeout(ABORT_LIMIT, undo).await);
     }

@@ -30,14 +30,14 @@ use crate::lake::{Identity, Lake, Outcome};
 use crate::protocol::{
     Catalog, Chunk, Emitter, Level, Lines, Message, Record, ReleaseKey, StateScope, StreamStatus, parse, parse_whole,
 };
-use crate::stage::{Sealed, Stage};
+use crate::stage::Stage;
 
 use checkpoint::Reason;
 use completion::{Ending, Facts};
 pub use ledger::Ledger;
 use progress::Progress;
 use sweeping::Sweeping;
-use writer::{Objects, Writer};
+use writer::{Discarded, Objects, Writer};
 
 /// COMPLETEs that arrive within this time are one checkpoint.
 const COMPLETE_PAUSE: Duration = Duration::from_millis(500);
@@ -169,7 +169,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         late_due: None,
         starved_since: None,
         failure: None,
-        unpublished: Vec::new(),
+        discarded: Vec::new(),
         stop,
     };
     Ok(Prepared { sync, lines })
@@ -214,8 +214,8 @@ struct Sync {
     starved_since: Option<Instant>,
     /// An error met where none can be returned; the loop ends with it.
     failure: Option<anyhow::Error>,
-    /// What a commit has handed back, to be undone.
-    unpublished: Vec<Sealed>,
+    /// What will not be committed, to be undone.
+    discarded: Vec<Discarded>,
     stop: watch::Receiver<bool>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::lake::Sweep;
+use crate::lake::{DeadAreas, Sweep};
 use crate::protocol::{Emitter, Level};
 
 /// How much longer than the sync the clean-up may take.
@@ -14,7 +14,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A clean-up that has begun.
 #[derive(Debug)]
 pub(super) struct Sweeping {
-    task: JoinHandle<()>,
+    task: JoinHandle<DeadAreas>,
     resting: watch::Sender<bool>,
 }
 
@@ -23,19 +23,20 @@ impl Sweeping {
         let (resting, mut rests) = watch::channel(false);
         let task = tokio::spawn(async move {
             let mut sweep = Box::pin(sweep.run());
-            let warnings = loop {
+            let (dead, warnings) = loop {
                 tokio::select! {
                     biased;
                     _ = rests.wait_for(|resting| *resting) => {}
-                    warnings = &mut sweep => break warnings,
+                    done = &mut sweep => break done,
                 }
                 if rests.wait_for(|resting| !resting).await.is_err() {
-                    return;
+                    return DeadAreas::default();
                 }
             };
             for warning in warnings {
                 emitter.log(Level::Warn, warning);
             }
+            dead
         });
         Self { task, resting }
     }
@@ -45,11 +46,12 @@ impl Sweeping {
         self.resting.send_replace(true);
     }
 
-    /// Goes on, now that the states are out, for a little while.
-    pub(super) async fn finish(&mut self) {
+    /// Goes on, now that the states are out, for a little while. Answers with what may be deleted.
+    pub(super) async fn finish(&mut self) -> DeadAreas {
         self.resting.send_replace(false);
         // What is not done in time is done by a later sync.
-        drop(tokio::time::timeout(GRACE, &mut self.task).await);
+        let done = tokio::time::timeout(GRACE, &mut self.task).await;
+        done.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join, join_all};
-
 use crate::budget::{Budget, Reservation};
 use crate::claim::{Claim, StreamIndex};
 use crate::encode::{Encoded, Encoder, Losses, Row};
@@ -12,7 +10,7 @@ use crate::failure::{Failure, StreamName};
 use crate::lake::{Batch, Facts, Target};
 use crate::protocol::Record;
 use crate::schema::partition::Partition;
-use crate::stage::{ObjectName, PART_BYTES, Stage, Upload};
+use crate::stage::{ObjectName, PART_BYTES, Sealed, Stage, Upload};
 
 use super::ledger::Ledger;
 
@@ -42,12 +40,12 @@ impl Objects {
     }
 
     /// `<process>-<time>-<counter>` and the format's ending, in the stream's folder or a partition's.
-    fn open(&mut self, target: &Target, partition: &[String]) -> Upload {
+    fn open(&mut self, stream: StreamIndex, target: &Target, partition: &[String]) -> Upload {
         self.made += 1;
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
         let folder = target.partition_by.as_ref().map(|by| by.folder(partition)).unwrap_or_default();
         let key = format!("{}{folder}{}-{time}-{:06}{}", target.folder, self.token, self.made, target.extension);
-        self.stage.open(ObjectName { bucket: target.bucket.clone(), key })
+        self.stage.open(Some(stream), ObjectName { bucket: target.bucket.clone(), key })
     }
 }
 
@@ -149,7 +147,7 @@ impl Writer {
                 let open = Open {
                     encoder: Encoder::new(std::sync::Arc::clone(&self.target.layout)),
                     claim: None,
-                    upload: objects.open(&self.target, &partition),
+                    upload: objects.open(self.index, &self.target, &partition),
                     reservation: budget.reserve(fixed),
                     fixed,
                     unmeasured: 0,
@@ -250,11 +248,27 @@ impl Writer {
         object.bucket == self.target.bucket && object.key.starts_with(&self.target.folder)
     }
 
-    /// Undoes everything that is not committed.
+    /// Hands out everything that is not committed, to be undone.
+    pub(super) fn discard(&mut self) -> Vec<Discarded> {
+        let open = std::mem::take(&mut self.open).into_values().map(|open| Discarded::Open(open.upload));
+        let sealed = std::mem::take(&mut self.sealed).into_iter().map(|batch| Discarded::Sealed(batch.object));
+        open.chain(sealed).collect()
+    }
+}
+
+/// An object that nothing will refer to.
+pub(super) enum Discarded {
+    Open(Upload),
+    Sealed(Sealed),
+}
+
+impl Discarded {
+    /// Undoes it as far as it goes; what is not undone stays invisible.
     pub(super) async fn abort(self) {
-        let open = self.open.into_values().map(|open| open.upload.abort());
-        let sealed = self.sealed.into_iter().map(|batch| batch.object.abort());
-        join(join_all(open), join_all(sealed)).await;
+        match self {
+            Self::Open(upload) => upload.abort().await,
+            Self::Sealed(object) => object.abort().await,
+        }
     }
 }
 

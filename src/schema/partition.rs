@@ -114,6 +114,16 @@ pub struct Partition {
 }
 
 impl PartitionBy {
+    /// A partition for people: without values that records have as they are.
+    #[must_use]
+    pub fn told(&self, values: &[String]) -> String {
+        let shown = |(key, value): (&Key, &String)| {
+            let value = if key.part.is_some() { value.as_str() } else { "…" };
+            format!("{}={value}", key.name)
+        };
+        self.keys.iter().zip(values).map(shown).collect::<Vec<_>>().join("/")
+    }
+
     /// Partitions by `parts` of `cursor`. `None` without parts, or if the cursor holds no dates. `columns` are the
     /// names of the table's other columns, from which the keys differ.
     #[must_use]

@@ -6,7 +6,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use bytes::Bytes;
 
-use super::{ObjectName, Shared};
+use super::{ObjectName, Shared, gate};
 use crate::aws::{AwsError, Operation};
 
 /// The key of our token in an object's user metadata.
@@ -138,7 +138,7 @@ impl Shared {
 /// The SDK's limit for one attempt, by the size of what is sent.
 fn patience_for(bytes: usize) -> aws_sdk_s3::config::Builder {
     // All bodies in flight share the line.
-    let seconds = 30 + bytes as u64 * super::CONCURRENT_BODIES as u64 / SLOWEST;
+    let seconds = 30 + bytes as u64 * u64::from(gate::at_one_time(gate::weight(bytes))) / SLOWEST;
     let timeouts = aws_sdk_s3::config::timeout::TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
         .operation_attempt_timeout(Duration::from_secs(seconds))

@@ -4,20 +4,20 @@
 //! by reading: every object carries a token in its user metadata, and an object with our token and length is ours.
 
 mod call;
+mod gate;
 mod upload;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::aws::{Aws, AwsError};
+use crate::claim::StreamIndex;
+use gate::Gate;
 
 pub use upload::{PART_BYTES, Published, Sealed, Upload};
-
-/// Requests with bodies at one time. Two cores saturate well below this; more only holds more memory.
-const CONCURRENT_BODIES: usize = 16;
 
 /// Where an object lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +28,22 @@ pub struct ObjectName {
     pub key: String,
 }
 
+impl ObjectName {
+    /// The object as catalogs name it.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.key)
+    }
+}
+
+/// For people: without the values in the folders of partitions, which are values of records.
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s3://{}/{}", self.bucket, self.key)
+        write!(f, "s3://{}", self.bucket)?;
+        self.key.split('/').try_for_each(|folder| match folder.split_once('=') {
+            Some((key, _)) => write!(f, "/{key}=…"),
+            None => write!(f, "/{folder}"),
+        })
     }
 }
 
@@ -45,7 +58,7 @@ struct Shared {
     aws: Aws,
     token: String,
     kms_key_id: Option<String>,
-    permits: Semaphore,
+    gate: Gate,
     in_flight: AtomicU64,
     objects: AtomicU64,
     bytes: AtomicU64,
@@ -65,7 +78,7 @@ impl Stage {
                 aws,
                 token,
                 kms_key_id,
-                permits: Semaphore::new(CONCURRENT_BODIES),
+                gate: Gate::new(),
                 in_flight: AtomicU64::new(0),
                 objects: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
@@ -75,10 +88,10 @@ impl Stage {
         }
     }
 
-    /// An object to be. Nothing happens in S3 before there are bytes.
+    /// An object to be, of a stream or of the tables' metadata. Nothing happens in S3 before there are bytes.
     #[must_use]
-    pub fn open(&self, name: ObjectName) -> Upload {
-        Upload::new(self.clone(), name)
+    pub fn open(&self, stream: Option<StreamIndex>, name: ObjectName) -> Upload {
+        Upload::new(self.clone(), stream.map(|stream| stream.0), name)
     }
 
     /// Why the first part that could not be sent was refused, and which object it belonged to. Told once.

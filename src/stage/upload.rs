@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
+use super::gate::{self, Lane};
 use super::{ObjectName, Stage};
 use crate::aws::{AwsError, Doubt, Patience, Trouble};
 use crate::budget::Reservation;
@@ -24,6 +25,7 @@ const ABORT_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Upload {
     stage: Stage,
+    lane: Lane,
     name: Arc<ObjectName>,
     token: Arc<str>,
     /// The upload's id, once a first part made one.
@@ -35,10 +37,11 @@ pub struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(stage: Stage, name: ObjectName) -> Self {
+    pub(super) fn new(stage: Stage, lane: Lane, name: ObjectName) -> Self {
         let token = format!("{}/{}", stage.shared.token, name.key.rsplit('/').next().unwrap_or_default());
         Self {
             stage,
+            lane,
             name: Arc::new(name),
             token: token.into(),
             id: Arc::default(),
@@ -54,13 +57,13 @@ impl Upload {
         let number = self.sent;
         let length = bytes.len() as u64;
         self.bytes += length;
-        let (stage, name) = (self.stage.clone(), Arc::clone(&self.name));
+        let (stage, lane, name) = (self.stage.clone(), self.lane, Arc::clone(&self.name));
         let (token, id) = (Arc::clone(&self.token), Arc::clone(&self.id));
         self.stage.shared.in_flight.fetch_add(length, Ordering::AcqRel);
         let flight = Flight { stage: self.stage.clone(), length };
         self.parts.spawn(async move {
             let (_reservation, _flight) = (reservation, flight);
-            match send_part(&stage, &name, &token, &id, number, Bytes::from(bytes)).await {
+            match send_part(&stage, lane, &name, &token, &id, number, Bytes::from(bytes)).await {
                 Ok(part) => Some(part),
                 Err(error) => {
                     stage.shared.part_failed(&name, error);
@@ -110,6 +113,7 @@ impl Drop for Flight {
 
 async fn send_part(
     stage: &Stage,
+    lane: Lane,
     name: &ObjectName,
     token: &str,
     id: &OnceCell<String>,
@@ -119,12 +123,16 @@ async fn send_part(
     let shared = &stage.shared;
     // Creating twice leaves an empty upload behind, which is invisible and cleaned up later.
     let patience = Patience::standard();
-    let id = id.get_or_try_init(|| patience.run(Doubt::Repeat, || shared.create_upload(name, token))).await?;
+    let create = || async {
+        let _turn = shared.gate.turn(lane, 1).await;
+        Box::pin(shared.create_upload(name, token)).await
+    };
+    let id = id.get_or_try_init(|| patience.run(Doubt::Repeat, create)).await?;
     patience
         .run(Doubt::Repeat, || async {
-            // Not kept during pauses, which others may use.
-            let _permit = shared.permits.acquire().await;
-            shared.upload_part(name, id, number, body.clone()).await
+            // A request is made when it is its turn: what waits is small, and there may be thousands.
+            let _turn = shared.gate.turn(lane, gate::weight(body.len())).await;
+            Box::pin(shared.upload_part(name, id, number, body.clone())).await
         })
         .await
 }
@@ -227,10 +235,10 @@ impl Sealed {
     }
 
     async fn put(&self, bytes: Bytes, patience: &Patience) -> anyhow::Result<String> {
-        let Upload { stage, name, token, bytes: size, .. } = &self.upload;
+        let Upload { stage, lane, name, token, bytes: size, .. } = &self.upload;
         let put = || async {
-            let _permit = stage.shared.permits.acquire().await;
-            stage.shared.put(name, token, bytes.clone()).await
+            let _turn = stage.shared.gate.turn(*lane, gate::weight(bytes.len())).await;
+            Box::pin(stage.shared.put(name, token, bytes.clone())).await
         };
         self.settle(patience, *size, put).await
     }
@@ -247,9 +255,13 @@ impl Sealed {
         if parts.len() != usize::try_from(self.upload.sent)? {
             return Err(Failure::system(format!("parts of {} are missing", self.upload.name)));
         }
-        let Upload { stage, name, id, bytes: size, .. } = &self.upload;
+        let Upload { stage, lane, name, id, bytes: size, .. } = &self.upload;
         let id = id.get().context("an upload without an id")?.clone();
-        self.settle(patience, *size, || stage.shared.complete_upload(name, &id, parts.clone())).await
+        let complete = || async {
+            let _turn = stage.shared.gate.turn(*lane, 1).await;
+            Box::pin(stage.shared.complete_upload(name, &id, parts.clone())).await
+        };
+        self.settle(patience, *size, complete).await
     }
 
     /// Calls `publish` until it has happened, asking S3 after every doubtful answer.
@@ -275,7 +287,7 @@ impl Sealed {
                 || matches!(error.trouble, Trouble::Exists | Trouble::Contended)
                 || error.has_code("NoSuchUpload");
             if ask {
-                let found = patience.run(Doubt::Repeat, || stage.shared.find_ours(name, token, size)).await?;
+                let found = Box::pin(patience.run(Doubt::Repeat, || stage.shared.find_ours(name, token, size))).await?;
                 if let Some(e_tag) = found {
                     return Ok(e_tag);
                 }

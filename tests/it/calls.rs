@@ -37,10 +37,12 @@ fn each_scenario_makes_the_listed_calls() {
     // Name, configuration, what runs before, what is counted.
     let scenarios: Vec<(&str, &Value, Vec<(Value, &str)>, (Value, &str))> = vec![
         ("empty append", &none, vec![], (append.clone(), "")),
+        ("empty append to a table", &none, vec![(append.clone(), &some)], (append.clone(), "")),
         ("first append", &none, vec![], (append.clone(), &some)),
         ("next append", &none, vec![(append.clone(), &some)], (append.clone(), &some)),
         ("large append", &none, vec![(append.clone(), &some)], (append.clone(), &large)),
         ("first partitioned append", &day, vec![], (append.clone(), &some)),
+        ("empty append to a partitioned table", &day, vec![(append.clone(), &some)], (append.clone(), "")),
         ("next partitioned append", &day, vec![(append.clone(), &some)], (append.clone(), &some)),
         ("first refresh", &none, vec![], (refresh(1), &all)),
         ("next refresh", &none, vec![(refresh(1), &all)], (refresh(2), &all)),

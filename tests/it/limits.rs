@@ -1,50 +1,42 @@
 //! Memory has one bound, at any size of input, records and number of streams.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::lab::{Lab, catalog, record, records, state};
+use crate::formats::Tables;
+use crate::lab::{Lab, catalog, complete, record, records, state};
 
 const MIB: u64 = 1024;
 
 #[test]
 fn a_million_small_lines() {
-    let lab = Lab::new();
-    let config = lab.config(json!({ "memory_limit_mb": 64, "format": { "format_type": "Parquet" } }));
-    million(&lab, &config);
-    let row = &lab.rows("SELECT count(*) n, count(DISTINCT id) d FROM demo.a")[0];
-    assert_eq!((&row["n"], &row["d"]), (&json!(1_000_000), &json!(1_000_000)));
-}
-
-/// The same into an Iceberg table, in several commits.
-#[test]
-fn a_million_small_lines_into_an_iceberg_table() {
-    let lab = Lab::new();
-    let config = lab.iceberg(json!({ "memory_limit_mb": 64, "commit_interval_minutes": 0.02 }));
-    million(&lab, &config);
-    assert!(lab.calls("UpdateTable").len() >= 2, "{:?}", lab.calls("UpdateTable").len());
-    let row = &lab.duckdb_iceberg("a", "SELECT count(*) n, count(DISTINCT id) d FROM t")[0];
-    assert_eq!((&row["n"], &row["d"]), (&json!(1_000_000), &json!(1_000_000)));
-}
-
-fn million(lab: &Lab, config: &Value) {
-    let mut running = lab.spawn(config, &catalog(&["a"], "append"));
-    for part in 0..100_u64 {
-        let lines: String = (part * 10_000..part * 10_000 + 10_000)
-            .map(|id| format!("{{\"type\":\"RECORD\",\"record\":{{\"stream\":\"a\",\"data\":{{\"id\":{id}}},\"emitted_at\":1}}}}\n"))
-            .collect();
-        running.feed(&lines);
-        running.feed(&state("a", part));
+    // A million in one kind of tables; what grows with lines has grown long before in the others.
+    for (tables, parts) in Tables::ALL.into_iter().zip([20_u64, 100, 20, 20]) {
+        let lab = Lab::new();
+        let changes = json!({ "memory_limit_mb": 64, "format": { "format_type": "Parquet" } });
+        let mut running = lab.spawn(&tables.config(&lab, changes), &catalog(&["a"], "append"));
+        for part in 0..parts {
+            let lines: String = (part * 10_000..part * 10_000 + 10_000)
+                .map(|id| {
+                    let at = format!("2024-01-{:02}", id % 28 + 1);
+                    format!("{{\"type\":\"RECORD\",\"record\":{{\"stream\":\"a\",\"data\":{{\"id\":{id},\"at\":\"{at}\"}},\"emitted_at\":1}}}}\n")
+                })
+                .collect();
+            running.feed(&lines);
+            running.feed(&state("a", part));
+        }
+        let ran = running.end();
+        assert_eq!((ran.code, ran.states().len() as u64), (Some(0), parts), "{tables:?}");
+        assert!(ran.peak_kib < 160 * MIB, "{tables:?}: {} MiB", ran.peak_kib / MIB);
+        let row = &lab.rows("SELECT count(*) n, count(DISTINCT id) d FROM demo.a")[0];
+        assert_eq!((&row["n"], &row["d"]), (&json!(parts * 10_000), &json!(parts * 10_000)), "{tables:?}");
     }
-    let ran = running.end();
-    assert_eq!((ran.code, ran.states().len()), (Some(0), 100));
-    assert!(ran.peak_kib < 160 * MIB, "{} MiB", ran.peak_kib / MIB);
 }
 
 #[test]
 fn lines_of_128_mb() {
-    for format in ["JSONL", "Parquet"] {
+    for (tables, format) in Tables::ALL.into_iter().zip(["JSONL", "Parquet"].into_iter().cycle()) {
         let lab = Lab::new();
-        let config = lab.config(json!({ "memory_limit_mb": 64, "format": { "format_type": format } }));
+        let config = tables.config(&lab, json!({ "memory_limit_mb": 64, "format": { "format_type": format } }));
         let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
         let long = "z".repeat(128 * 1024 * 1024);
         for id in 0..2 {
@@ -83,6 +75,34 @@ fn five_hundred_streams_at_once() {
         .collect::<Vec<_>>()
         .join("+");
     assert_eq!(lab.value(&format!("SELECT {sum}")), 150_000);
+}
+
+/// Many streams of many partitions each, replaced: more is open, and more waits for its switch, than ever at once.
+#[test]
+fn many_partitions_of_many_streams() {
+    let lab = Lab::new();
+    let names: Vec<String> = (0..40).map(|i| format!("s{i:02}")).collect();
+    let streams: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut refresh = catalog(&streams, "append");
+    for stream in refresh["streams"].as_array_mut().unwrap() {
+        for (key, value) in [("generation_id", 1), ("minimum_generation_id", 1), ("sync_id", 1)] {
+            stream[key] = json!(value);
+        }
+    }
+    let changes = json!({ "memory_limit_mb": 64, "format": { "format_type": "Parquet" } });
+    let mut running = lab.spawn(&Tables::Partitioned.config(&lab, changes), &refresh);
+    let text = "w".repeat(1000);
+    for round in 0..84_u64 {
+        running.feed(&streams.iter().map(|stream| record(stream, round, &text)).collect::<String>());
+    }
+    running.feed(&streams.iter().map(|stream| state(stream, 1) + &complete(stream)).collect::<String>());
+    let ran = running.end();
+    assert_eq!((ran.code, ran.states().len()), (Some(0), 40), "{}", ran.stdout);
+    assert!(ran.peak_kib < 200 * MIB, "{} MiB", ran.peak_kib / MIB);
+    for stream in [streams[0], streams[17], streams[39]] {
+        let row = &lab.rows(&format!("SELECT count(DISTINCT id) n, count(DISTINCT at_day) d FROM demo.{stream}"))[0];
+        assert_eq!((&row["n"], &row["d"]), (&json!(84), &json!(28)), "{stream}");
+    }
 }
 
 /// States that wait for a refresh to end are memory too.
@@ -128,7 +148,7 @@ fn random_syncs_never_stall() {
                 }
             }
         }
-        let governed = below(2) == 0;
+        let tables = Tables::ALL[usize::try_from(below(Tables::ALL.len() as u64)).unwrap()];
         let pick = |below: u64| usize::try_from(below).unwrap();
         let interval = [0.01, 0.05, 15.0][pick(below(3))];
         let format = [
@@ -137,13 +157,14 @@ fn random_syncs_never_stall() {
             json!({ "format_type": "Parquet", "compression_codec": "ZSTD" }),
         ][pick(below(3))]
         .clone();
-        let config = lab.config(json!({
+        let format = if tables == Tables::Iceberg { json!(null) } else { format };
+        let changes = json!({
             "memory_limit_mb": 64,
             "target_file_size_mb": 1 + below(8),
             "commit_interval_minutes": interval,
-            "lakeformation_governed_tables": governed,
             "format": format,
-        }));
+        });
+        let config = tables.config(&lab, changes);
         let mut sent = vec![0_u64; streams.len()];
         let mut states = 0;
         let mut running = lab.spawn(&config, &all);
@@ -160,7 +181,7 @@ fn random_syncs_never_stall() {
                 states += 1;
             }
         }
-        let completes: String = streams.iter().map(|stream| crate::lab::complete(stream)).collect();
+        let completes: String = streams.iter().map(|stream| complete(stream)).collect();
         running.feed(&completes);
         let ran = running.end();
         assert_eq!((ran.code, ran.states().len() as u64), (Some(0), states), "round {round}: {}", ran.stdout);

@@ -4,8 +4,10 @@
 
 mod calls;
 mod commands;
+mod deletion;
 mod evolution;
 mod faults;
+mod formats;
 mod governed;
 mod iceberg;
 mod iceberg_commits;

@@ -21,6 +21,7 @@ fn my_stream(generation: Option<u64>) -> Value {
                 "extra": { "type": "object", "additionalProperties": true, "properties": { "any": {} } },
                 "tags": { "type": "array", "items": { "type": "string" } },
                 "flag": { "type": "boolean" },
+                "day": { "type": "string", "format": "date" },
             }},
             "supported_sync_modes": ["full_refresh", "incremental"],
         },
@@ -41,7 +42,7 @@ fn new_rows(ids: std::ops::Range<u64>) -> String {
         let data = json!({
             "id": id, "name": format!("new {id}"), "at": format!("2024-01-{id:02}T12:00:00.5+02:00"),
             "userInfo": { "firstName": "Grace", "zipCode": id }, "extra": { "any": [id, "é"] }, "tags": ["c"],
-            "flag": null,
+            "flag": null, "day": format!("2023-12-{id:02}"),
         });
         let record = json!({ "stream": "My Stream", "data": data, "emitted_at": 1_700_000_000_000_u64 });
         format!("{}\n", json!({ "type": "RECORD", "record": record }))
@@ -53,7 +54,7 @@ fn old_row(id: u64) -> Value {
     json!({
         "id": id, "name": format!("old {id}"), "at": format!("2024-01-0{id} 10:00:00.123"),
         "userinfo": { "firstName": "Ada", "zipCode": 100 + id }, "extra": format!("{{\"any\": [{id}, \"\\u00e9\"]}}"),
-        "tags": ["a", "b"], "flag": id.is_multiple_of(2),
+        "tags": ["a", "b"], "flag": id.is_multiple_of(2), "day": format!("2023-12-0{id}"),
     })
 }
 
@@ -61,11 +62,12 @@ fn new_row(id: u64) -> Value {
     json!({
         "id": id, "name": format!("new {id}"), "at": format!("2024-01-0{id} 10:00:00.500"),
         "userinfo": { "firstName": "Grace", "zipCode": id }, "extra": format!("{{\"any\":[{id},\"é\"]}}"),
-        "tags": ["c"], "flag": null,
+        "tags": ["c"], "flag": null, "day": format!("2023-12-0{id}"),
     })
 }
 
-const ALL: &str = "SELECT id, name, \"at\", userinfo, extra, tags, flag FROM demo.my_stream ORDER BY id, name DESC";
+const ALL: &str =
+    "SELECT id, name, \"at\", userinfo, extra, tags, flag, day FROM demo.my_stream ORDER BY id, name DESC";
 
 /// The older connector's tables in both formats, with partitions and without: an append by us, then an overwrite, with
 /// its configuration. Every row is read back whole.
@@ -94,6 +96,7 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
         assert_eq!(table["VersionId"], "0", "{what}: nothing was written");
         let appended: Vec<String> = lab.objects().into_iter().filter(|key| !old_objects.contains(key)).collect();
         assert!(appended.iter().all(|key| key.starts_with("demo/My Stream/")), "{what}: {appended:?}");
+        looks_like_the_old_ones(&lab, &old_objects[0], &appended[0], &what);
 
         let ran =
             lab.sync(&config, &my_stream(Some(7)), &(new_rows(2..5) + &complete("My Stream") + &state("My Stream", 1)));
@@ -115,6 +118,28 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
     }
 }
 
+/// New objects have their values in the form that the old ones have them in.
+#[track_caller]
+fn looks_like_the_old_ones(lab: &Lab, old: &str, new: &str, what: &str) {
+    if new.ends_with(".json") {
+        let [old, new] = [old, new].map(|key| {
+            let text = std::fs::read_to_string(lab.object_path(key)).unwrap();
+            serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap()
+        });
+        for column in ["at", "day"] {
+            assert!(old[column].is_i64() && new[column].is_i64(), "{what}: {column} of {old} and {new}");
+        }
+        return;
+    }
+    let [old, new] = [old, new].map(|key| {
+        let out = python("readback.py", &["parquet".as_ref(), lab.object_path(key).as_os_str()]);
+        serde_json::from_str::<Value>(&out).unwrap()
+    });
+    assert_eq!(old["physical"]["at"], "INT96", "{what}");
+    assert_eq!(new["physical"], old["physical"], "{what}");
+    assert_eq!(new["schema"], old["schema"], "{what}");
+}
+
 /// The SDK does not send what is false, which is what the service then takes it for.
 fn with_defaults(storage: &Value) -> Value {
     let mut storage = storage.clone();
@@ -124,7 +149,72 @@ fn with_defaults(storage: &Value) -> Value {
     storage
 }
 
-/// New tables, field by field: what the older connector's entries say, ours say too.
+/// A stream of every type, with names that the catalog does not take: the fields' schemas, and the columns that the older
+/// connector makes of them.
+fn every_type(float: &str) -> (Value, Value) {
+    let fields = [
+        ("id", json!({ "type": "integer" }), "id", "bigint"),
+        ("Version", json!({ "type": ["null", "string"] }), "version", "string"),
+        ("at", json!({ "type": "string", "format": "date-time" }), "at", "timestamp"),
+        ("day", json!({ "type": "string", "format": "date" }), "day", "date"),
+        ("hour", json!({ "type": "string", "format": "time" }), "hour", "string"),
+        ("flag", json!({ "type": "boolean" }), "flag", "boolean"),
+        ("price", json!({ "type": "number" }), "price", float),
+        ("count", json!({ "type": "number", "airbyte_type": "integer" }), "count", "bigint"),
+        ("tags", json!({ "type": "array", "items": { "type": "string" } }), "tags", "array<string>"),
+        (
+            "userInfo",
+            json!({ "type": "object", "properties": { "firstName": { "type": "string" }, "zipCode": { "type": "integer" } } }),
+            "userinfo",
+            "struct<firstName:string,zipCode:bigint>",
+        ),
+        ("free", json!({ "type": "object" }), "free", "string"),
+        (
+            "more",
+            json!({ "type": "object", "additionalProperties": true, "properties": { "a": {} } }),
+            "more",
+            "string",
+        ),
+        ("either", json!({ "oneOf": [{ "type": "string" }, { "type": "integer" }] }), "either", "string"),
+        ("$dollar", json!({ "type": "string" }), "_dollar", "string"),
+        ("a.b", json!({ "type": "string" }), "a_b", "string"),
+        ("\u{fc}nicode", json!({ "type": "string" }), "unicode", "string"),
+    ];
+    let mut all = catalog(&["My Things"], "append");
+    let mut properties = serde_json::Map::new();
+    let mut columns = Vec::new();
+    for (field, schema, name, kind) in fields {
+        properties.insert(field.to_owned(), schema);
+        let mut column = json!({ "Name": name, "Type": kind });
+        if field != name {
+            column["Comment"] = json!(field);
+        }
+        columns.push(column);
+    }
+    all["streams"][0]["stream"]["json_schema"]["properties"] = Value::Object(properties);
+    (all, Value::Array(columns))
+}
+
+/// An entry without what the service adds to it.
+fn as_written(mut entry: Value) -> Value {
+    let service = [
+        "CatalogId",
+        "CreateTime",
+        "CreatedBy",
+        "CreationTime",
+        "DatabaseName",
+        "IsRegisteredWithLakeFormation",
+        "TableName",
+        "UpdateTime",
+        "VersionId",
+    ];
+    entry.as_object_mut().unwrap().retain(|key, _| !service.contains(&key.as_str()));
+    let storage = &mut entry["StorageDescriptor"];
+    *storage = with_defaults(storage);
+    entry
+}
+
+/// New tables, field by field: our entries are the older connector's and say nothing else, but for what is named here.
 #[test]
 fn new_entries_say_what_the_older_connectors_say() {
     let words = |classification: &str, compression: &str| json!({ "classification": classification, "compressionType": compression, "typeOfData": "file" });
@@ -144,25 +234,25 @@ fn new_entries_say_what_the_older_connectors_say() {
         (json!({ "format_type": "Parquet" }), &columnar, words("parquet", "snappy"), true),
         (json!({ "format_type": "Parquet", "compression_codec": "GZIP" }), &columnar, words("parquet", "gzip"), true),
     ];
-    for (format, (input_format, output_format, serde), words, compressed) in cases {
+    for (nth, (format, (input_format, output_format, serde), words, compressed)) in cases.into_iter().enumerate() {
         for partitioning in ["NO PARTITIONING", "YEAR/MONTH/DAY", "DATE"] {
             let lab = Lab::new();
-            let config = lab.config(json!({ "format": format, "partitioning": partitioning, "bucket_prefix": "p" }));
-            lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..2, "x"));
-            let mut table = lab.table("a");
+            let decimal = nth.is_multiple_of(2);
+            let (streams, columns) = every_type(if decimal { "decimal(38,25)" } else { "double" });
+            let config = lab.config(json!({
+                "format": format, "partitioning": partitioning, "bucket_prefix": "p", "glue_catalog_float_as_decimal": decimal,
+            }));
+            lab.sync(&config, &streams, &records("My Things", 0..2, "x"));
             let mut storage_words = words.clone();
-            if words["classification"] == "parquet" {
+            let is_parquet = words["classification"] == "parquet";
+            if is_parquet {
                 storage_words["CrawlerSchemaDeserializerVersion"] = json!("1.0");
             }
             let storage = json!({
-                "Columns": [
-                    { "Name": "id", "Type": "bigint" }, { "Name": "version", "Type": "string" }, { "Name": "at", "Type": "timestamp" },
-                ],
-                "Location": "s3://lake/p/demo/a/", "InputFormat": input_format, "OutputFormat": output_format,
-                "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde, "BucketColumns": [], "SortColumns": [],
-                "Parameters": storage_words, "StoredAsSubDirectories": false,
+                "Columns": columns, "Location": "s3://lake/p/demo/my_things/", "InputFormat": input_format,
+                "OutputFormat": output_format, "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde,
+                "BucketColumns": [], "SortColumns": [], "Parameters": storage_words, "StoredAsSubDirectories": false,
             });
-            assert_eq!(with_defaults(&table["StorageDescriptor"]), storage, "{config}");
             let keys = match partitioning {
                 "DATE" => json!([{ "Name": "at_date", "Type": "date" }]),
                 "NO PARTITIONING" => json!([]),
@@ -170,27 +260,40 @@ fn new_entries_say_what_the_older_connectors_say() {
                     json!([{ "Name": "at_year", "Type": "bigint" }, { "Name": "at_month", "Type": "bigint" }, { "Name": "at_day", "Type": "bigint" }])
                 }
             };
-            assert_eq!((&table["PartitionKeys"], &table["TableType"]), (&keys, &json!("EXTERNAL_TABLE")));
             let mut parameters = words.clone();
             parameters["projection.enabled"] = json!("false");
-            // What is ours in addition.
-            let found = table["Parameters"].as_object_mut().unwrap();
-            found.retain(|key, _| !key.starts_with("airbyte.") && key != "EXTERNAL");
-            assert_eq!(Value::Object(found.clone()), parameters, "{config}");
-            if partitioning == "NO PARTITIONING" {
-                continue;
-            }
-            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "a" }));
-            for partition in found["Partitions"].as_array().unwrap() {
+            // Ours in addition: where the table comes from, in which form its timestamps are, and what Hive adds itself.
+            parameters["airbyte.stream"] = json!("My Things");
+            parameters["EXTERNAL"] = json!("TRUE");
+            let (mark, form) =
+                if is_parquet { ("airbyte.parquet_timestamps", "millis") } else { ("airbyte.json_timestamps", "sql") };
+            parameters[mark] = json!(form);
+            let expected = json!({
+                "Name": "my_things", "TableType": "EXTERNAL_TABLE", "PartitionKeys": keys, "Parameters": parameters,
+                "StorageDescriptor": storage, "Description": "stream My Things, written by destination-aws-datalake",
+            });
+            assert_eq!(as_written(lab.table("my_things")), expected, "{config}");
+            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "my_things" }));
+            let partitions = found["Partitions"].as_array().unwrap();
+            assert_eq!(partitions.len(), if partitioning == "NO PARTITIONING" { 0 } else { 2 });
+            for partition in partitions {
                 let values: Vec<&str> =
                     partition["Values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
-                let named = keys.as_array().unwrap().iter().zip(values);
+                let named = keys.as_array().unwrap().iter().zip(&values);
                 let folder: String =
                     named.map(|(key, value)| format!("{}={value}/", key["Name"].as_str().unwrap())).collect();
-                let mut expected = storage.clone();
-                expected["Location"] = json!(format!("s3://lake/p/demo/a/{folder}"));
-                assert_eq!(with_defaults(&partition["StorageDescriptor"]), expected, "{config}");
+                let mut storage = storage.clone();
+                storage["Location"] = json!(format!("s3://lake/p/demo/my_things/{folder}"));
+                let expected = json!({ "Values": values, "StorageDescriptor": storage });
+                assert_eq!(as_written(partition.clone()), expected, "{config}");
             }
+            let ending = match (is_parquet, compressed, nth) {
+                (false, false, _) => ".json",
+                (false, true, _) => ".json.gz",
+                (true, _, 2) => ".snappy.parquet",
+                _ => ".gz.parquet",
+            };
+            assert!(lab.objects().iter().all(|key| key.ends_with(ending)), "{:?}", lab.objects());
         }
     }
 }

@@ -70,11 +70,15 @@ pub(crate) fn python(script: &str, arguments: &[&OsStr]) -> String {
 /// The same for scripts that read tables through a sandbox.
 #[track_caller]
 pub(crate) fn python_at(endpoint: &str, script: &str, arguments: &[&OsStr]) -> String {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     static IDLE: Idle = Mutex::new(Vec::new());
+    run_in(interpreter(), &IDLE, endpoint, script, arguments)
+}
+
+/// A Python that has the readers.
+pub(crate) fn interpreter() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let modules = "import boto3, duckdb, pyarrow, pyiceberg";
-    let program = PROGRAM.get_or_init(|| with_modules("PYTHON", "readers", "requirements.txt", modules));
-    run_in(program, &IDLE, endpoint, script, arguments)
+    PROGRAM.get_or_init(|| with_modules("PYTHON", "readers", "requirements.txt", modules))
 }
 
 /// The same in a Python with the version of DuckDB that has its Iceberg extension as a package.

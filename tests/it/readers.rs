@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{Lab, catalog, complete, records, state};
 use crate::python::{python, python_at};
 
@@ -77,7 +78,7 @@ fn a_real_sources_rows_come_back_from_iceberg_tables() {
     }
 }
 
-/// 1,000 users, 1,000 purchases and 100 products, row by row, in both kinds of tables and every format.
+/// 1,000 users, 1,000 purchases and 100 products, row by row, in every kind of tables and every format.
 #[test]
 fn a_real_sources_rows_come_back_as_they_were_sent() {
     let (messages, catalog) = faker();
@@ -89,26 +90,38 @@ fn a_real_sources_rows_come_back_as_they_were_sent() {
         json!({ "format_type": "Parquet", "compression_codec": "GZIP" }),
         json!({ "format_type": "Parquet", "compression_codec": "ZSTD" }),
     ];
-    for format in formats {
-        for governed in [false, true] {
-            for metadata in [false, true] {
-                let lab = Lab::new();
-                let config = lab.config(json!({
-                    "format": format, "lakeformation_governed_tables": governed, "airbyte_metadata_columns": metadata,
-                }));
-                let ran = lab.sync(&config, &catalog, &messages);
-                assert_eq!(ran.states().len(), 3);
-                let counts: Vec<&Value> = ran.states().iter().map(|s| &s["destinationStats"]["recordCount"]).collect();
-                assert_eq!(counts, [&json!(100.0), &json!(1000.0), &json!(1000.0)]);
-                assert_all_came_back(&lab, "", &format.to_string());
-                if metadata {
-                    let row = &lab.rows("SELECT count(DISTINCT _airbyte_raw_id) n, min(_airbyte_extracted_at) seen, count(_airbyte_meta) m FROM demo.users")[0];
-                    assert_eq!((&row["n"], &row["m"]), (&json!(1000), &json!(1000)));
-                    assert!(row["seen"].as_str().unwrap().starts_with("2026-"), "{row}");
-                }
+    for (nth, format) in formats.into_iter().enumerate() {
+        for (kind, tables) in Tables::OF_ANY_FORMAT.into_iter().enumerate() {
+            // Each format and each kind with metadata columns and without.
+            let metadata = (nth + kind).is_multiple_of(2);
+            let mut changes = json!({ "format": format, "airbyte_metadata_columns": metadata });
+            if tables == Tables::Partitioned {
+                // The source's rows were all made in one day.
+                changes["partitioning"] = json!("NO PARTITIONING");
+                changes["partition_fields"] = json!(["year(created_at)"]);
             }
+            let lab = Lab::new();
+            come_back(&lab, &tables.config(&lab, changes), &catalog, &messages, &format!("{tables:?} {format}"));
+            if metadata {
+                let row = &lab.rows("SELECT count(DISTINCT _airbyte_raw_id) n, min(_airbyte_extracted_at) seen, count(_airbyte_meta) m FROM demo.users")[0];
+                assert_eq!((&row["n"], &row["m"]), (&json!(1000), &json!(1000)));
+                assert!(row["seen"].as_str().unwrap().starts_with("2026-"), "{row}");
+            }
+            let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "users" }));
+            let partitions = found["Partitions"].as_array().unwrap().len();
+            assert!((partitions > 5) == (tables == Tables::Partitioned), "{tables:?}: {partitions} partitions");
         }
     }
+}
+
+/// Syncs the source's messages and compares every value of every row.
+#[track_caller]
+fn come_back(lab: &Lab, config: &Value, catalog: &Value, messages: &str, what: &str) {
+    let ran = lab.sync(config, catalog, messages);
+    assert_eq!(ran.states().len(), 3);
+    let counts: Vec<&Value> = ran.states().iter().map(|s| &s["destinationStats"]["recordCount"]).collect();
+    assert_eq!(counts, [&json!(100.0), &json!(1000.0), &json!(1000.0)]);
+    assert_all_came_back(lab, "", what);
 }
 
 #[test]
@@ -130,23 +143,24 @@ fn parquet_files_have_the_types_that_readers_of_glue_tables_expect() {
     }
 }
 
-/// A reader that polls during overwrites sees a whole generation each time: never none, never a part, never two.
+/// A reader that polls during overwrites sees a whole generation each time: never none, never a part, never two. Of a
+/// partitioned plain table it sees that of each partition.
 #[test]
 fn a_polling_reader_never_sees_an_empty_partial_or_mixed_table() {
-    for kind in ["plain", "governed", "iceberg"] {
+    for tables in Tables::ALL {
         let lab = Lab::new();
-        let config = match kind {
-            "iceberg" => lab.iceberg(json!({ "commit_interval_minutes": 0.01 })),
-            kind => lab.config(
-                json!({ "lakeformation_governed_tables": kind == "governed", "commit_interval_minutes": 0.01 }),
-            ),
-        };
+        let config = tables.config(&lab, json!({ "commit_interval_minutes": 0.01 }));
         let overwrite = catalog(&["a"], "overwrite");
         lab.sync(&config, &overwrite, &(records("a", 0..50, "v0") + &state("a", 1)));
         let stop = lab.folder.path().join("stop");
         let endpoint = lab.sandbox().endpoint().to_owned();
         let reader = {
             let stop = stop.clone();
+            let kind = match tables {
+                Tables::Governed => "governed",
+                Tables::Iceberg => "iceberg",
+                Tables::Plain | Tables::Partitioned => "plain",
+            };
             std::thread::spawn(move || {
                 let arguments = ["poll", &endpoint, "lake", "demo", "a"].map(std::ffi::OsStr::new);
                 python("readback.py", &[&arguments[..], &[stop.as_os_str(), kind.as_ref()]].concat())
@@ -176,11 +190,22 @@ fn a_polling_reader_never_sees_an_empty_partial_or_mixed_table() {
         let report: Value = serde_json::from_str(&reader.join().unwrap()).unwrap();
         let seen = report["seen"].as_array().unwrap();
         for look in seen {
-            let versions = look.as_object().unwrap();
-            assert_eq!(versions.len(), 1, "{report}");
-            let (version, rows) = versions.iter().next().unwrap();
-            assert_eq!(rows, if version == "v0" { 50 } else { 60 }, "{report}");
+            let parts = look.as_object().unwrap();
+            assert_eq!(parts.len(), if tables == Tables::Partitioned { 28 } else { 1 }, "{tables:?}: {look}");
+            for (part, versions) in parts {
+                let versions = versions.as_object().unwrap();
+                assert_eq!(versions.len(), 1, "{tables:?}: {look}");
+                let (version, rows) = versions.iter().next().unwrap();
+                let of_version = if version == "v0" { 50 } else { 60 };
+                // The row `id` is of the day `id % 28 + 1`.
+                let expected = match part.parse::<u64>() {
+                    Ok(day) => (0..of_version).filter(|id| id % 28 + 1 == day).count(),
+                    Err(_) => usize::try_from(of_version).unwrap(),
+                };
+                assert_eq!(rows, expected, "{tables:?}: {look}");
+            }
         }
-        assert_eq!(seen.len(), 5, "{report}");
+        // Every generation was seen, and the one before.
+        assert!(seen.len() >= 5, "{tables:?}: {report}");
     }
 }

@@ -5,7 +5,7 @@
 //! ```text
 //! === name of the case
 //! # what it shows
-//! kinds: plain governed iceberg  (run for each of these table kinds; plain alone if it is not said)
+//! kinds: plain governed partitioned iceberg   (run for each of these kinds of tables; plain alone if it is not said)
 //! --- sync
 //! config: {…}                    (changes to the configuration)
 //! stream: users append generation=2 minimum=2 sync=7 namespace=n
@@ -31,6 +31,7 @@ use std::time::Duration;
 use sandbox::Fault;
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{self, Lab, Ran};
 
 #[test]
@@ -183,16 +184,7 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
             other => panic!("a transcript says {other}"),
         }
     }
-    let config = match kind {
-        "governed" => lab.governed(config),
-        "iceberg" => {
-            // The columns that the stream has, as in the others.
-            config["airbyte_metadata_columns"] =
-                config.get("airbyte_metadata_columns").cloned().unwrap_or(json!(false));
-            lab.iceberg(config)
-        }
-        _ => lab.config(config),
-    };
+    let config = Tables::named(kind).config(lab, config);
     // Nothing is told by way of a backtrace either.
     environment.push(("RUST_BACKTRACE", "full"));
     let mut running = lab.spawn_with(&config, &catalog, &environment);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbox::{Action, Fault};
+use sandbox::{Action, Fault, PartitionRefusal};
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, catalog, complete, record, records, state};
@@ -185,6 +185,129 @@ fn a_partition_that_lies_elsewhere_is_never_written_beside() {
     assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
     assert!(message.contains("partition 2 of demo.a") && message.contains("compacted/day-2"), "{message}");
     assert_eq!(lab.objects(), before);
+}
+
+/// Each refused partition of a batch is looked at: what may pass is sent again, alone; what exists is as good; anything
+/// else ends the sync before an object is published.
+#[test]
+fn errors_of_single_partitions_are_looked_at() {
+    let refused = |code: &str, times: u32| PartitionRefusal { code: code.to_owned(), times };
+    let plan = |lab: &Lab, day: &str, refusal: PartitionRefusal| {
+        lab.sandbox().change_settings(|settings| settings.refused_partitions.insert(day.to_owned(), refusal));
+    };
+    let append = catalog(&["a"], "append");
+    let input = || records("a", 0..5, "x") + &state("a", 1);
+
+    for code in ["ThrottlingException", "ConcurrentModificationException", "InternalServiceException"] {
+        let lab = Lab::new();
+        plan(&lab, "2", refused(code, 2));
+        let ran = lab.sync(&lab.config(json!({ "partitioning": "DAY" })), &append, &input());
+        assert_eq!((ran.state_ids(), lab.calls("BatchCreatePartition").len()), (vec![1], 3), "{code}");
+        assert_eq!(lab.value("SELECT count(DISTINCT id) FROM demo.a"), 5, "{code}");
+    }
+    for (code, times) in [("InvalidInputException", 1), ("ThrottlingException", 1000)] {
+        let lab = Lab::new();
+        plan(&lab, "2", refused(code, times));
+        let ran = lab.write(&lab.config(json!({ "partitioning": "DAY" })), &append, &input());
+        let (kind, message) = ran.error();
+        let expected = if times == 1 { "system_error" } else { "transient_error" };
+        assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), expected, 0), "{message}");
+        assert!(message.contains("BatchCreatePartition") && message.contains("demo.a"), "{message}");
+        assert_eq!(lab.objects(), [] as [String; 0], "{code}: partitions come before objects");
+    }
+    // Somebody registers one of them while we do.
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partitioning": "DAY" }));
+    lab.sync(&config, &append, &record("a", 0, "x"));
+    lab.fault("glue:BatchCreatePartition", Action::Hold);
+    let mut running = lab.spawn(&config, &append);
+    running.feed_all(input());
+    lab.wait_for_hold();
+    let mut storage = lab.table("a")["StorageDescriptor"].clone();
+    storage["Location"] = json!("s3://lake/demo/a/at_day=2/");
+    // It lacks a column, which it gets.
+    storage["Columns"].as_array_mut().unwrap().pop();
+    let theirs = json!({ "Values": ["2"], "StorageDescriptor": storage });
+    lab.ask("glue", "create_partition", &json!({ "DatabaseName": "demo", "TableName": "a", "PartitionInput": theirs }));
+    lab.sandbox().faults().release();
+    let ran = running.end();
+    assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{}", ran.stdout);
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 6);
+    let found = lab.ask("glue", "get_partitions", &json!({ "DatabaseName": "demo", "TableName": "a" }));
+    for partition in found["Partitions"].as_array().unwrap() {
+        assert_eq!(partition["StorageDescriptor"]["Columns"].as_array().unwrap().len(), 3, "{partition}");
+    }
+}
+
+/// 250 partitions of a new table are registered in three calls; later they are asked for in one.
+#[test]
+fn partitions_are_registered_by_the_hundred() {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partition_fields": ["id"] }));
+    let append = catalog(&["a"], "append");
+    lab.sync(&config, &append, &records("a", 0..250, "x"));
+    assert_eq!((lab.calls("BatchGetPartition").len(), lab.calls("BatchCreatePartition").len()), (0, 3));
+    // The last partition comes before the first object.
+    let calls = lab.sandbox().journal().calls();
+    let last = calls.iter().rposition(|call| call.operation == "BatchCreatePartition").unwrap();
+    let first = calls.iter().position(|call| call.operation == "PutObject").unwrap();
+    assert!(last < first);
+    lab.sandbox().journal().clear();
+    lab.sync(&config, &append, &records("a", 0..251, "x"));
+    assert_eq!((lab.calls("BatchGetPartition").len(), lab.calls("BatchCreatePartition").len()), (1, 1));
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 501);
+}
+
+/// What was late for its commit shows where its partition lies by then: one that somebody has dropped is registered
+/// again, and one that was moved ends the sync.
+#[test]
+fn late_objects_have_their_partitions_read_again() {
+    std::thread::scope(|scope| {
+        for moved in [false, true] {
+            scope.spawn(move || late_in_a_partition(moved));
+        }
+    });
+}
+
+fn late_in_a_partition(moved: bool) {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partitioning": "DAY" }));
+    let mut streams = catalog(&["slow", "quick"], "append");
+    for (key, value) in [("generation_id", 1), ("minimum_generation_id", 0), ("sync_id", 1)] {
+        streams["streams"][1][key] = json!(value);
+    }
+    lab.sandbox().faults().add(Fault {
+        times: None,
+        matching: Some("demo/slow/".to_owned()),
+        ..Fault::next("s3:PutObject", Action::Hold)
+    });
+    let mut running = lab.spawn(&config, &streams);
+    running.feed(&(record("slow", 1, "x") + &state("slow", 1) + &record("quick", 1, "x") + &state("quick", 2)));
+    running.feed(&complete("quick"));
+    running.wait_for_states(1, Duration::from_secs(120));
+    let storage = lab.table("slow")["StorageDescriptor"].clone();
+    let partition = json!({ "DatabaseName": "demo", "TableName": "slow", "PartitionValues": ["2"] });
+    lab.ask("glue", "delete_partition", &partition);
+    if moved {
+        let mut storage = storage;
+        storage["Location"] = json!("s3://lake/elsewhere/");
+        let theirs = json!({ "Values": ["2"], "StorageDescriptor": storage });
+        let theirs = json!({ "DatabaseName": "demo", "TableName": "slow", "PartitionInput": theirs });
+        lab.ask("glue", "create_partition", &theirs);
+    }
+    lab.sandbox().faults().clear();
+    lab.sandbox().faults().release();
+    if !moved {
+        running.wait_for_states(2, Duration::from_secs(60));
+    }
+    let ran = running.end();
+    let expected: (i32, &[i64]) = if moved { (1, &[2]) } else { (0, &[2, 1]) };
+    assert_eq!((ran.code.unwrap(), ran.state_ids().as_slice()), expected, "{}", ran.stdout);
+    if moved {
+        assert!(ran.error().1.contains("partition 2 of demo.slow"), "{}", ran.error().1);
+    } else {
+        assert_eq!(lab.value("SELECT count(*) FROM demo.slow"), 1);
+    }
 }
 
 #[test]

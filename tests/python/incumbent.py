@@ -25,6 +25,7 @@ ROWS = [
         "extra": json.dumps({"any": [number, "é"]}),
         "tags": ["a", "b"],
         "flag": number % 2 == 0,
+        "day": dt.date(2023, 12, number),
     }
     for number in (1, 2, 3)
 ]
@@ -36,6 +37,7 @@ COLUMNS = [
     ("extra", "string"),
     ("tags", "array<string>"),
     ("flag", "boolean"),
+    ("day", "date"),
 ]
 
 
@@ -50,6 +52,7 @@ def parquet(rows):
             ("extra", pa.string()),
             ("tags", pa.list_(pa.field("element", pa.string()))),
             ("flag", pa.bool_()),
+            ("day", pa.date32()),
         ]
     )
     out = io.BytesIO()
@@ -59,11 +62,14 @@ def parquet(rows):
 
 
 def lines(rows):
-    """Timestamps as milliseconds since 1970, non-ASCII escaped, and the index that pandas leaves behind."""
+    """Timestamps and dates as milliseconds since 1970, non-ASCII escaped, and the index that pandas leaves behind."""
+
+    def millis(moment):
+        return int(moment.replace(tzinfo=dt.timezone.utc).timestamp() * 1000)
 
     def plain(row, index):
-        at = int(row["at"].replace(tzinfo=dt.timezone.utc).timestamp() * 1000)
-        return json.dumps({**row, "at": at, "__index_level_0__": index}, separators=(",", ":"))
+        day = millis(dt.datetime.combine(row["day"], dt.time()))
+        return json.dumps({**row, "at": millis(row["at"]), "day": day, "__index_level_0__": index}, separators=(",", ":"))
 
     return "".join(plain(row, index) + "\n" for index, row in enumerate(rows)).encode()
 

@@ -9,6 +9,7 @@
                                             reads the table again and again until STOPFILE exists
 """
 
+import collections
 import datetime as dt
 import decimal
 import gzip
@@ -112,6 +113,7 @@ def parquet(path):
         json.dumps(
             {
                 "schema": {field.name: str(field.type) for field in file.schema_arrow},
+                "physical": {column.path_in_schema: column.physical_type for column in columns},
                 "rows": file.metadata.num_rows,
                 "row_groups": len(groups),
                 "codecs": sorted({column.compression for column in columns}),
@@ -123,8 +125,39 @@ def parquet(path):
     )
 
 
+def registered(lake, database, table):
+    """Keys of the objects of a governed table."""
+    uris, token = [], None
+    while True:
+        extra = {"NextToken": token} if token else {}
+        page = lake.get_table_objects(DatabaseName=database, TableName=table, **extra)
+        uris += [o["Uri"] for group in page["Objects"] for o in group["Objects"]]
+        token = page.get("NextToken")
+        if not token:
+            return [uri.split("/", 3)[3] for uri in uris]
+
+
+def places(glue, database, table):
+    """Where a plain table's rows are, by partition, and which locations are kept for readers that have begun."""
+    entry = glue.get_table(DatabaseName=database, Name=table)["Table"]
+    parameters = entry["Parameters"]
+    kept = [entry["StorageDescriptor"]["Location"], parameters.get("airbyte.previous_location")]
+    kept.append(parameters.get("airbyte.switching", "").partition(" ")[2])
+    if not entry.get("PartitionKeys"):
+        return {"": kept[0]}, kept
+    pages = glue.get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table)
+    found = {"/".join(p["Values"]): p["StorageDescriptor"]["Location"] for page in pages for p in page["Partitions"]}
+    return found, kept
+
+
+def below(s3, bucket, location):
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=location.split("/", 3)[3])
+    return [o["Key"] for page in pages for o in page.get("Contents", [])]
+
+
 def poll(endpoint, bucket, database, table, stop, kind):
-    """Which sets of versions a reader of the table has seen, and how many rows each had."""
+    """Which sets of versions a reader of the table has seen in each of its parts, and how many rows each had. A part is
+    what is switched in one piece: the table, or a partition of a plain one."""
     import boto3
 
     options = dict(
@@ -145,42 +178,32 @@ def poll(endpoint, bucket, database, table, stop, kind):
                 file.write(".")
         # One look after the end too, so that the last state is seen.
         done = os.path.exists(stop)
-        if kind == "iceberg":
-            # As any reader does: the metadata that is current now, and then its files.
-            rows = catalog.load_table((database, table)).scan(selected_fields=("version",)).to_arrow()
-            counts = {}
-            for version in rows["version"].to_pylist():
-                counts[version] = counts.get(version, 0) + 1
-            look = json.dumps(counts, sort_keys=True)
-            seen[look] = seen.get(look, 0) + 1
-            polls += 1
+        found = {}
+        try:
+            if kind == "iceberg":
+                # As any reader does: the metadata that is current now, and then its files.
+                rows = catalog.load_table((database, table)).scan(selected_fields=("version",)).to_arrow()
+                look, keys = {"": dict(collections.Counter(rows["version"].to_pylist()))}, {}
+            elif kind == "governed":
+                look, keys = {}, {"": registered(lake, database, table)}
+            else:
+                found, _ = places(glue, database, table)
+                look, keys = {}, {part: below(s3, bucket, location) for part, location in found.items()}
+            for part, keys_of_part in keys.items():
+                counts = look.setdefault(part, {})
+                for key in keys_of_part:
+                    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+                    for line in io.BytesIO(body):
+                        version = json.loads(line)["version"]
+                        counts[version] = counts.get(version, 0) + 1
+        except s3.exceptions.NoSuchKey:
+            look = None
+        # What a reader has planned is there until the table was switched twice since; a slower one is not promised it.
+        kept = [] if kind in ("governed", "iceberg") else [place for place in places(glue, database, table)[1] if place]
+        if look is None or any(not any(place.startswith(k) for k in kept) for place in found.values()):
+            done = False
             continue
-        if kind == "governed":
-            pages = lake.get_paginator("get_table_objects") if lake.can_paginate("get_table_objects") else None
-            uris, token = [], None
-            while True:
-                extra = {"NextToken": token} if token else {}
-                page = lake.get_table_objects(DatabaseName=database, TableName=table, **extra)
-                uris += [o["Uri"] for group in page["Objects"] for o in group["Objects"]]
-                token = page.get("NextToken")
-                if not token:
-                    break
-            keys = [uri.split("/", 3)[3] for uri in uris]
-        else:
-            location = glue.get_table(DatabaseName=database, Name=table)["Table"]["StorageDescriptor"]["Location"]
-            prefix = location.split("/", 3)[3]
-            keys = [
-                o["Key"]
-                for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-                for o in page.get("Contents", [])
-            ]
-        counts = {}
-        for key in keys:
-            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            for line in io.BytesIO(body):
-                version = json.loads(line)["version"]
-                counts[version] = counts.get(version, 0) + 1
-        look = json.dumps(counts, sort_keys=True)
+        look = json.dumps(look, sort_keys=True)
         seen[look] = seen.get(look, 0) + 1
         polls += 1
     print(json.dumps({"polls": polls, "seen": [json.loads(look) for look in seen]}))

@@ -90,6 +90,15 @@ pub(super) fn create(state: &State, input: &Shape) -> Result<Value, Refusal> {
     })
 }
 
+/// The refusal that the settings have for a partition of a batch.
+fn planned(state: &State, values: &[String]) -> Option<Refusal> {
+    state.change_settings(|settings| {
+        let planned = settings.refused_partitions.get_mut(values.first()?)?;
+        planned.times = planned.times.checked_sub(1)?;
+        Some(Refusal::new(400, planned.code.clone(), "planned"))
+    })
+}
+
 pub(super) fn create_many(state: &State, input: &Shape) -> Result<Value, Refusal> {
     edit(state, input, |table| {
         for definition in structures(input, "PartitionInputList") {
@@ -97,8 +106,12 @@ pub(super) fn create_many(state: &State, input: &Shape) -> Result<Value, Refusal
         }
         let mut errors = Vec::new();
         for definition in structures(input, "PartitionInputList") {
-            if let Err(refusal) = insert(table, definition) {
-                let values = strings(definition, "Values");
+            let values = strings(definition, "Values");
+            let refused = match planned(state, &values) {
+                Some(refusal) => Err(refusal),
+                None => insert(table, definition),
+            };
+            if let Err(refusal) = refused {
                 errors.push(json!({ "PartitionValues": values, "ErrorDetail": error_detail(&refusal) }));
             }
         }

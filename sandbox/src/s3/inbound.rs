@@ -1,168 +1,224 @@
-//! The body of an upload: out of its frames, into a file, checksums verified on the way.
+//! The body of a request on its way to `s3s`: out of its frames, length and checksums verified while it passes.
 
-use std::io::Write;
+use std::mem::take;
+use std::pin::Pin;
 use std::str::from_utf8;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use md5::{Digest, Md5};
 
 use super::Request;
-use super::checksum::{Algorithm, Checksum, hex};
-use super::store::{Staged, Store};
+use super::checksum::{Algorithm, Checksum, Hasher};
 use crate::refusal::Refusal;
+use crate::state::locked;
 
 /// The longest line between chunks.
 const MAX_LINE_BYTES: usize = 8 << 10;
 
+/// What became of a body; shared with whoever consumes it.
+#[derive(Default)]
+pub(super) struct Arrival {
+    /// The body is counted and thrown away, and its checksum counts as right.
+    discards: bool,
+    arrived: Mutex<Arrived>,
+}
+
+#[derive(Default)]
+struct Arrived {
+    size: u64,
+    checksum: Option<Checksum>,
+    refusal: Option<Refusal>,
+    /// What nobody has read.
+    rest: Option<Incoming>,
+}
+
+impl Arrival {
+    pub(super) fn new(discards: bool) -> Self {
+        Self { discards, arrived: Mutex::default() }
+    }
+
+    pub(super) fn discards(&self) -> bool {
+        self.discards
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        locked(&self.arrived).size
+    }
+
+    pub(super) fn checksum(&self) -> Option<Checksum> {
+        locked(&self.arrived).checksum.clone()
+    }
+
+    /// Why the body was refused.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        locked(&self.arrived).refusal.clone()
+    }
+
+    /// Reads what is left and forgets it.
+    pub(super) async fn drain(&self) {
+        let rest = locked(&self.arrived).rest.take();
+        if let Some(rest) = rest {
+            drain(rest).await;
+        }
+    }
+}
+
+/// Reads a body and forgets it.
+pub(super) async fn drain(mut body: Incoming) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
 /// A body that is being read.
 pub(super) struct Inbound {
     headers: HeaderMap,
-    body: Incoming,
+    body: Option<Incoming>,
     length: Option<u64>,
     frames: Option<Frames>,
+    size: u64,
+    md5: Option<Md5>,
+    checksum: Option<(Algorithm, Option<Hasher>)>,
+    ended: bool,
+    arrival: Arc<Arrival>,
 }
 
-/// A body that has been read into a file.
-pub(super) struct Received {
-    pub(super) staged: Staged,
-    pub(super) size: u64,
-    pub(super) md5: String,
-    pub(super) checksum: Option<Checksum>,
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        locked(&self.arrival.arrived).rest = self.body.take();
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let next = loop {
+            match ready!(self.poll_next(context)) {
+                Ok(Some(_)) if self.arrival.discards => {}
+                next => break next,
+            }
+        };
+        Poll::Ready(match next {
+            Ok(Some(bytes)) => Some(Ok(Frame::data(bytes))),
+            Ok(None) => {
+                self.ended = true;
+                None
+            }
+            Err(refusal) => {
+                self.ended = true;
+                let error = std::io::Error::other(refusal.code.clone());
+                locked(&self.arrival.arrived).refusal = Some(refusal);
+                Some(Err(error))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
 }
 
 impl Inbound {
-    pub(super) fn new(request: Request) -> Self {
+    pub(super) fn new(request: Request, arrival: Arc<Arrival>) -> Self {
         let length = request.length();
         let streaming = request.header("x-amz-content-sha256").is_some_and(|hash| hash.starts_with("STREAMING-"));
         let chunked = request.header("content-encoding").is_some_and(|encoding| encoding.contains("aws-chunked"));
         let frames = (streaming || chunked).then(Frames::default);
-        Self { headers: request.headers, body: request.body, length, frames }
+        let announced = |name: &str| {
+            let trailer = request.header("x-amz-trailer");
+            request.headers.contains_key(name) || trailer.is_some_and(|trailer| trailer.eq_ignore_ascii_case(name))
+        };
+        let algorithm = Algorithm::ALL.into_iter().find(|algorithm| announced(&algorithm.header()));
+        let hashes = !arrival.discards;
+        let checksum = algorithm.map(|algorithm| (algorithm, hashes.then(|| algorithm.hasher())));
+        let md5 = (hashes && request.headers.contains_key("content-md5")).then(Md5::new);
+        let Request { headers, body, .. } = request;
+        Self { headers, body: Some(body), length, frames, size: 0, md5, checksum, ended: false, arrival }
     }
 
     /// The next bytes of the content.
-    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Refusal>> {
         loop {
             if let Some(frames) = &mut self.frames
                 && let Some(content) = frames.next()?
             {
-                return Ok(Some(content));
+                return Poll::Ready(Ok(Some(self.pass(content))));
             }
-            let Some(frame) = self.body.frame().await else {
-                return match &self.frames {
-                    Some(frames) if !frames.is_complete() => Err(incomplete()),
-                    _ => Ok(None),
-                };
+            let frame = match &mut self.body {
+                Some(body) => ready!(Pin::new(body).poll_frame(context)),
+                None => None,
+            };
+            let Some(frame) = frame else {
+                self.body = None;
+                return Poll::Ready(self.verify().map(|()| None));
             };
             let Ok(bytes) = frame.map_err(|_| incomplete())?.into_data() else { continue };
             match &mut self.frames {
                 Some(frames) => frames.pending.extend_from_slice(&bytes),
-                None => return Ok(Some(bytes)),
+                None => return Poll::Ready(Ok(Some(self.pass(bytes)))),
             }
         }
     }
 
-    /// Reads what is left and forgets it.
-    pub(super) async fn drain(mut self) {
-        while let Some(Ok(_)) = self.body.frame().await {}
-    }
-
-    /// Reads the body into memory.
-    pub(super) async fn collect(mut self, limit: usize) -> Result<Bytes, Refusal> {
-        let mut collected = BytesMut::new();
-        while let Some(bytes) = self.next().await? {
-            collected.extend_from_slice(&bytes);
-            if collected.len() > limit {
-                return Err(Refusal::new(400, "MaxMessageLengthExceeded", "Your request was too big."));
-            }
-        }
-        Ok(collected.freeze())
-    }
-
-    /// Reads the body into a file nobody sees yet. Where bodies are discarded the file is as long and empty, its ETag is
-    /// no hash, and checksums count as right.
-    pub(super) async fn receive(mut self, store: &Store, discard: bool) -> Result<Received, Refusal> {
-        if self.length.is_none() {
-            self.drain().await;
-            return Err(Refusal::new(411, "MissingContentLength", "You must provide the Content-Length HTTP header."));
-        }
-        let mut staged = store.stage().map_err(Refusal::internal)?;
-        let algorithm = self.algorithm();
-        let mut hasher = algorithm.map(Algorithm::hasher);
-        let mut md5 = Md5::new();
-        let mut size = 0;
-        while let Some(bytes) = self.next().await? {
-            if discard {
-                size += bytes.len() as u64;
-                continue;
-            }
+    fn pass(&mut self, bytes: Bytes) -> Bytes {
+        self.size += bytes.len() as u64;
+        if let Some(md5) = &mut self.md5 {
             md5.update(&bytes);
-            if let Some(hasher) = &mut hasher {
-                hasher.update(&bytes);
-            }
-            staged.file.write_all(&bytes).map_err(Refusal::internal)?;
-            size += bytes.len() as u64;
         }
-        staged.file.flush().map_err(Refusal::internal)?;
-        if self.length != Some(size) {
+        if let Some((_, Some(hasher))) = &mut self.checksum {
+            hasher.update(&bytes);
+        }
+        bytes
+    }
+
+    /// Whether what has arrived is what was announced.
+    fn verify(&mut self) -> Result<(), Refusal> {
+        if self.frames.as_ref().is_some_and(|frames| !frames.is_complete())
+            || self.length.is_some_and(|length| length != self.size)
+        {
             return Err(incomplete());
         }
-        if discard {
-            staged.file.get_ref().set_len(size).map_err(Refusal::internal)?;
-            let checksum = algorithm.and_then(|algorithm| {
-                let value = self.announced(algorithm)?.to_owned();
-                Some(Checksum { algorithm, value })
-            });
-            return Ok(Received { staged, size, md5: hex(&md5.finalize()), checksum });
-        }
-        let md5 = md5.finalize();
-        if let Some(expected) = self.header("content-md5")
-            && expected != STANDARD.encode(md5)
+        if let Some(md5) = self.md5.take()
+            && self.header("content-md5") != Some(STANDARD.encode(md5.finalize()).as_str())
         {
-            return Err(Refusal::new(
-                400,
-                "BadDigest",
-                "The Content-MD5 you specified did not match what we received.",
-            ));
+            let message = "The Content-MD5 you specified did not match what we received.";
+            return Err(Refusal::new(400, "BadDigest", message));
         }
-        let checksum = algorithm.zip(hasher).map(|(algorithm, hasher)| Checksum { algorithm, value: hasher.finish() });
-        if let Some(checksum) = &checksum {
-            self.verify(checksum)?;
-        }
-        Ok(Received { staged, size, md5: hex(&md5), checksum })
+        let checksum =
+            take(&mut self.checksum).map(|(algorithm, hasher)| self.compare(algorithm, hasher)).transpose()?;
+        let mut arrived = locked(&self.arrival.arrived);
+        (arrived.size, arrived.checksum) = (self.size, checksum);
+        Ok(())
     }
 
-    /// The algorithm of the checksum that comes in a header or in the trailer.
-    fn algorithm(&self) -> Option<Algorithm> {
-        Algorithm::ALL.into_iter().find(|algorithm| {
-            let name = algorithm.header();
-            let announced = self.header("x-amz-trailer").is_some_and(|trailer| trailer.eq_ignore_ascii_case(&name));
-            announced || self.headers.contains_key(&name)
-        })
-    }
-
-    /// The checksum that came, in a header or in the trailer.
-    fn announced(&self, algorithm: Algorithm) -> Option<&str> {
+    /// The checksum that came, in a header or in the trailer, if it is that of the content.
+    fn compare(&self, algorithm: Algorithm, hasher: Option<Hasher>) -> Result<Checksum, Refusal> {
         let name = algorithm.header();
-        self.header(&name).or_else(|| self.frames.as_ref()?.trailer(&name))
-    }
-
-    fn verify(&self, checksum: &Checksum) -> Result<(), Refusal> {
-        let name = checksum.algorithm.header();
-        let Some(expected) = self.announced(checksum.algorithm) else {
+        let in_trailer = || self.frames.as_ref()?.trailer(&name);
+        let Some(announced) = self.header(&name).or_else(in_trailer) else {
             let message = format!("The trailer {name} was announced and is missing.");
             return Err(Refusal::new(400, "MalformedTrailerError", message));
         };
-        if expected != checksum.value {
-            let message =
-                format!("The {} you specified did not match the calculated checksum.", checksum.algorithm.name());
+        let value = announced.to_owned();
+        if hasher.is_some_and(|hasher| hasher.finish() != value) {
+            let message = format!("The {} you specified did not match the calculated checksum.", algorithm.name());
             return Err(Refusal::new(400, "BadDigest", message));
         }
-        Ok(())
+        Ok(Checksum { algorithm, value })
     }
 
     fn header(&self, name: &str) -> Option<&str> {

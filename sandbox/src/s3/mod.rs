@@ -1,23 +1,29 @@
-//! S3: which operation a request is, and the buckets, objects and uploads behind it.
+//! S3: which operation a request is, and its way through `s3s` to the folder.
+//!
+//! `s3s` reads the requests and writes the answers; `folder` is what it serves: `s3s-fs` with what that lacks.
 
-pub(crate) mod buckets;
 mod checksum;
+mod folder;
 mod inbound;
-mod listing;
-mod objects;
+mod joining;
 pub(crate) mod store;
 mod uploads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use s3s::service::S3ServiceBuilder;
+use serde::Deserialize;
 
-use self::inbound::Inbound;
+use self::folder::Folder;
+use self::inbound::{Arrival, Inbound};
 use crate::auth::Signature;
-use crate::refusal::{Answer, Refusal};
+use crate::refusal::{Answer, Payload, Refusal};
 use crate::state::State;
 
 /// A request to S3, its body unread.
@@ -25,7 +31,8 @@ pub(crate) struct Request {
     pub(crate) operation: &'static str,
     bucket: String,
     key: String,
-    query: BTreeMap<String, String>,
+    method: Method,
+    uri: Uri,
     headers: HeaderMap,
     body: Incoming,
 }
@@ -45,7 +52,8 @@ impl Request {
             .map(|(name, value)| (decode(name), decode(&value.replace('+', " "))))
             .collect();
         let operation = operation(&parts.method, bucket, key, &query, &parts.headers);
-        Self { operation, bucket: decode(bucket), key: decode(key), query, headers: parts.headers.clone(), body }
+        let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+        Self { operation, bucket: decode(bucket), key: decode(key), method, uri, headers, body }
     }
 
     /// `bucket/key`, `bucket`, or nothing.
@@ -61,22 +69,11 @@ impl Request {
 
     /// Reads the body and forgets it.
     pub(crate) async fn drain(self) {
-        Inbound::new(self).drain().await;
+        inbound::drain(self.body).await;
     }
 
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
-    }
-
-    fn number(&self, name: &str, default: usize) -> Result<usize, Refusal> {
-        let Some(text) = self.query.get(name).filter(|text| !text.is_empty()) else { return Ok(default) };
-        text.parse().map_err(|_| {
-            Refusal::new(400, "InvalidArgument", format!("Provided {name} not an integer or within integer range"))
-        })
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.query.get(name).map_or("", String::as_str)
     }
 }
 
@@ -137,42 +134,109 @@ pub(crate) async fn perform(
     request: Request,
     signature: Option<&Signature>,
 ) -> Result<Answer, Refusal> {
-    let checked = check_bucket(state, &request, signature);
+    if let Err(refusal) = check_bucket(state, &request, signature).and_then(|()| check(&request)) {
+        request.drain().await;
+        return Err(refusal);
+    }
     let changes = ["Put", "Copy", "Delete", "Complete"].iter().any(|verb| request.operation.starts_with(verb));
-    let answered = match (checked, request.operation) {
-        (Err(refusal), _) => {
-            request.drain().await;
-            return Err(refusal);
-        }
-        (_, "PutObject") => objects::put(state, request).await,
-        (_, "UploadPart") => uploads::upload_part(state, request).await,
-        (_, "CompleteMultipartUpload") => uploads::complete(state, request).await,
-        (_, "DeleteObjects") => objects::delete_many(state, request).await,
-        (_, operation) => {
-            let answered = match operation {
-                "ListBuckets" => buckets::list(state),
-                "GetBucketLocation" => buckets::location(state, &request),
-                "HeadBucket" => buckets::head(state, &request),
-                "CreateBucket" => buckets::create(state, &request),
-                "DeleteBucket" => buckets::delete(state, &request),
-                "ListObjects" | "ListObjectsV2" => listing::objects(state, &request),
-                "ListMultipartUploads" => listing::uploads(state, &request),
-                "ListParts" => listing::parts(state, &request),
-                "GetObject" | "HeadObject" => objects::get(state, &request),
-                "CopyObject" => objects::copy(state, &request),
-                "DeleteObject" => objects::delete(state, &request),
-                "CreateMultipartUpload" => uploads::create(state, &request),
-                "AbortMultipartUpload" => uploads::abort(state, &request),
-                _ => Err(Refusal::new(501, "NotImplemented", "The sandbox does not implement this operation.")),
-            };
-            request.drain().await;
-            answered
-        }
-    };
-    if answered.is_ok() && changes {
+    let is_content = matches!(request.operation, "PutObject" | "UploadPart");
+    let arrival = Arc::new(Arrival::new(is_content && state.settings().discard_bodies));
+    let asked = plain(request, &arrival);
+    let service = S3ServiceBuilder::new(Folder(Arc::clone(state))).build();
+    let answered = service.call(asked).await;
+    arrival.drain().await;
+    if let Some(refusal) = arrival.refusal() {
+        return Err(refusal);
+    }
+    let (parts, body) = answered.map_err(|error| Refusal::internal(format!("{error:?}")))?.into_parts();
+    let body: Payload = body.map_err(|error| std::io::Error::other(error.to_string())).boxed();
+    if parts.status.is_client_error() || parts.status.is_server_error() {
+        let text = Limited::new(body, 1 << 20).collect().await.map_err(Refusal::internal)?.to_bytes();
+        return Err(refusal(parts.status.as_u16(), &text));
+    }
+    if changes {
         state.objects_changed();
     }
-    answered
+    let mut answer = Answer::empty(parts.status.as_u16());
+    answer.headers = parts.headers;
+    if parts.status != http::StatusCode::NOT_MODIFIED {
+        answer.body = body;
+    }
+    Ok(answer)
+}
+
+/// What `s3s` does not refuse by itself.
+fn check(request: &Request) -> Result<(), Refusal> {
+    if matches!(request.operation, "Unknown" | "UploadPartCopy") {
+        return Err(Refusal::new(501, "NotImplemented", "The sandbox does not implement this operation."));
+    }
+    if matches!(request.operation, "PutObject" | "UploadPart") && request.length().is_none() {
+        let message = "You must provide the Content-Length HTTP header.";
+        return Err(Refusal::new(411, "MissingContentLength", message));
+    }
+    let seals = |name: &str| name == "content-md5" || name.starts_with("x-amz-checksum-") || name == "x-amz-trailer";
+    if request.operation == "DeleteObjects" && !request.headers.keys().any(|name| seals(name.as_str())) {
+        let message = "Missing required header for this request: Content-MD5 OR x-amz-checksum-*";
+        return Err(Refusal::new(400, "InvalidRequest", message));
+    }
+    Ok(())
+}
+
+/// The request as an anonymous one with a plain body; `front` has seen to who sent it, `Inbound` sees to the body.
+fn plain(request: Request, arrival: &Arc<Arrival>) -> http::Request<s3s::Body> {
+    let mut headers = request.headers.clone();
+    for name in
+        ["x-amz-content-sha256", "x-amz-trailer", "x-amz-decoded-content-length", "x-amz-sdk-checksum-algorithm"]
+    {
+        headers.remove(name);
+    }
+    headers.remove(AUTHORIZATION);
+    for algorithm in checksum::Algorithm::ALL {
+        headers.remove(algorithm.header());
+    }
+    headers.remove("content-md5");
+    if let Some(encoding) = request.header(CONTENT_ENCODING.as_str()) {
+        let encodings = encoding.split(',').map(str::trim).filter(|encoding| *encoding != "aws-chunked");
+        let left = encodings.collect::<Vec<_>>().join(",");
+        headers.remove(CONTENT_ENCODING);
+        if let Ok(left) = HeaderValue::from_str(&left)
+            && !left.is_empty()
+        {
+            headers.insert(CONTENT_ENCODING, left);
+        }
+    }
+    if let Some(length) = request.length() {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    let mut asked = http::Request::new(s3s::Body::empty());
+    (*asked.method_mut(), *asked.uri_mut()) = (request.method.clone(), request.uri.clone());
+    *asked.headers_mut() = headers;
+    asked.extensions_mut().insert(Arc::clone(arrival));
+    *asked.body_mut() = s3s::Body::http_body_unsync(Inbound::new(request, Arc::clone(arrival)));
+    asked
+}
+
+/// An error that `s3s` has written, for the front to write once more.
+fn refusal(status: u16, text: &[u8]) -> Refusal {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Written {
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let written = std::str::from_utf8(text).ok().and_then(|text| quick_xml::de::from_str::<Written>(text).ok());
+    let Written { code, message } =
+        written.unwrap_or_else(|| Written { code: "InternalError".to_owned(), message: String::new() });
+    let message = match (code.as_str(), message.is_empty()) {
+        ("NoSuchKey", true) => "The specified key does not exist.".to_owned(),
+        ("InvalidRange", true) => "The requested range is not satisfiable".to_owned(),
+        ("MalformedXML", true) => {
+            "The XML you provided was not well-formed or did not validate against our published schema".to_owned()
+        }
+        _ => message,
+    };
+    Refusal::new(status, code, message)
 }
 
 /// Refuses a bucket that does not exist, and redirects from a region that is not the bucket's.

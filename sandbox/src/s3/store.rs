@@ -1,123 +1,146 @@
-//! Objects as files, and what S3 knows about them beside their bytes.
+//! Objects as files, with what S3 knows about them beside their bytes in the files `s3s-fs` keeps for that.
 //!
-//! The files under `s3/` are the truth: one that a person puts there is an object, one that is removed is gone. What a
-//! file cannot carry (ETag, metadata, checksum) is a line of the hidden `.s3/objects.jsonl`, valid for the size and the
-//! modification time it names.
+//! The files of the buckets are the truth: one that a person puts there is an object, one that is removed is gone.
+//! `s3s-fs` never asks whether its record of an object still fits the file, so each record is stamped with the size and
+//! the modification time it is valid for. It also writes objects in steps; here each is written under a name nobody
+//! lists and then made the object, at once and if the conditions of the request hold.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use md5::{Digest, Md5};
+use s3s::dto::ETagCondition;
+use s3s_fs::FileSystem;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::Sha256;
 
-use super::checksum::{Checksum, hex};
+use super::checksum::{Algorithm, Checksum, hex};
 use super::uploads::Uploads;
 use crate::clock;
 use crate::refusal::Refusal;
 use crate::state::locked;
 
+/// The folder beside the buckets where objects and parts arrive.
+pub(super) const STAGED: &str = ".staged";
+
+/// The folder beside the buckets with links to the objects whose keys are too long for `s3s-fs`.
+const LONG: &str = ".long";
+
+/// The member of an object's record that holds its encryption.
+const ENCRYPTION: &str = "encryption";
+
+/// The longest name of a file.
+const MAX_NAME_BYTES: usize = 255;
+
 /// What S3 knows about an object beside its bytes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Attributes {
     /// Without the quotes.
     pub(crate) etag: String,
     pub(crate) size: u64,
-    /// Nanoseconds since 1970: what it is valid for.
-    pub(crate) modified: u64,
-    /// The content type and its like, and `x-amz-meta-…`.
-    #[serde(default)]
-    pub(crate) headers: BTreeMap<String, String>,
-    #[serde(default)]
+    pub(super) modified: SystemTime,
+    pub(super) kept: Kept,
+}
+
+/// What `s3s-fs` does not keep of what a request said about an object.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
     pub(super) checksum: Option<Checksum>,
+    pub(super) encryption: Encryption,
 }
 
-/// A line of `objects.jsonl`; without attributes the object is gone.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    bucket: String,
-    key: String,
-    attributes: Option<Attributes>,
+/// The encryption a request asked for. Nothing is encrypted, but it is told again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Encryption {
+    pub(super) algorithm: Option<String>,
+    pub(super) kms_key_id: Option<String>,
 }
 
-/// An object that is there.
-pub(crate) struct Object {
-    pub(crate) path: PathBuf,
-    pub(crate) modified: SystemTime,
-    pub(crate) attributes: Attributes,
+/// A name for an object nobody sees yet; what is there is removed unless it is published.
+pub(super) struct Staged {
+    pub(super) key: String,
+    pub(super) file: PathBuf,
+    /// `s3s-fs`'s `internal`.
+    pub(super) record: PathBuf,
+    pub(super) metadata: PathBuf,
 }
 
-/// A file nobody sees yet; removed unless it is published.
-pub(crate) struct Staged {
-    pub(crate) path: PathBuf,
-    pub(crate) file: BufWriter<File>,
+impl Staged {
+    /// Gives the file a length, with zeros where nothing was written.
+    pub(super) fn set_len(&self, bytes: u64) -> io::Result<()> {
+        File::options().write(true).open(&self.file)?.set_len(bytes)
+    }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Published, it is not there any more.
-        drop(fs::remove_file(&self.path));
+        for file in [&self.file, &self.record, &self.metadata] {
+            // Published, it is not there any more.
+            drop(fs::remove_file(file));
+        }
     }
 }
 
 /// What a write asks of the object it replaces.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conditions {
-    pub(super) if_none_match: Option<String>,
-    pub(super) if_match: Option<String>,
+    if_none_match: bool,
+    if_match: Option<ETagCondition>,
+}
+
+impl Conditions {
+    pub(super) fn new(if_none_match: Option<ETagCondition>, if_match: Option<ETagCondition>) -> Result<Self, Refusal> {
+        if if_none_match.as_ref().is_some_and(|wanted| !wanted.is_any()) {
+            let message = "A header you provided implies functionality that is not implemented";
+            return Err(Refusal::new(501, "NotImplemented", message));
+        }
+        Ok(Self { if_none_match: if_none_match.is_some(), if_match })
+    }
 }
 
 /// The buckets, the objects, and the uploads in flight.
 pub(crate) struct Store {
     buckets: PathBuf,
-    hidden: PathBuf,
-    staged: AtomicU64,
-    index: Mutex<Index>,
+    pub(super) files: FileSystem,
     pub(super) uploads: Uploads,
-}
-
-struct Index {
-    known: HashMap<(String, String), Attributes>,
-    log: File,
+    /// Held while a file and its record change together.
+    changing: Mutex<()>,
 }
 
 impl Store {
-    /// Reads what is known; rewrites it without what is outdated.
     pub(crate) fn load(root: &Path) -> io::Result<Self> {
-        let (buckets, hidden) = (root.join("s3"), root.join(".s3"));
-        fs::create_dir_all(&buckets)?;
-        fs::create_dir_all(&hidden)?;
-        let staging = hidden.join("staging");
+        let buckets = root.join("s3");
+        let staging = buckets.join(STAGED);
         if staging.exists() {
             fs::remove_dir_all(&staging)?;
         }
         fs::create_dir_all(&staging)?;
-        let log = hidden.join("objects.jsonl");
-        let mut known = HashMap::new();
-        if let Ok(file) = File::open(&log) {
-            for line in BufReader::new(file).lines() {
-                // The last line may be cut short by a crash; its object is then read again.
-                let Ok(Line { bucket, key, attributes }) = serde_json::from_str(&line?) else { continue };
-                match attributes {
-                    Some(attributes) => known.insert((bucket, key), attributes),
-                    None => known.remove(&(bucket, key)),
-                };
+        fs::create_dir_all(buckets.join(LONG))?;
+        let files = FileSystem::new(&buckets).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let uploads = Uploads::load(root.join(".s3"))?;
+        let store = Self { buckets, files, uploads, changing: Mutex::default() };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// Removes what was arriving when the sandbox was stopped.
+    fn sweep(&self) -> io::Result<()> {
+        let staged = format!(".bucket-{}.", URL_SAFE_NO_PAD.encode(STAGED));
+        for entry in fs::read_dir(&self.buckets)? {
+            let entry = entry?;
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+            let arriving = name.starts_with(&staged) || name.starts_with(".upload");
+            if arriving && !self.uploads.inner_ids().iter().any(|id| name.contains(id.as_str())) {
+                fs::remove_file(entry.path())?;
             }
         }
-        let mut lines = Vec::new();
-        for ((bucket, key), attributes) in &known {
-            let line = Line { bucket: bucket.clone(), key: key.clone(), attributes: Some(attributes.clone()) };
-            serde_json::to_writer(&mut lines, &line)?;
-            lines.push(b'\n');
-        }
-        crate::state::replace_file(&log, lines)?;
-        let index = Mutex::new(Index { known, log: File::options().append(true).open(&log)? });
-        let uploads = Uploads::load(hidden.join("uploads"))?;
-        Ok(Self { buckets, hidden, staged: AtomicU64::new(0), index, uploads })
+        Ok(())
     }
 
     pub(crate) fn create_bucket(&self, name: &str) -> io::Result<()> {
@@ -130,26 +153,11 @@ impl Store {
     }
 
     pub(crate) fn has_bucket(&self, name: &str) -> bool {
-        super::buckets::is_name(name) && self.buckets.join(name).is_dir()
-    }
-
-    /// The buckets and when they were made.
-    pub(super) fn list_buckets(&self) -> io::Result<Vec<(String, SystemTime)>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.buckets)? {
-            let entry = entry?;
-            if let Some(name) = entry.file_name().to_str()
-                && self.has_bucket(name)
-            {
-                found.push((name.to_owned(), entry.metadata()?.modified()?));
-            }
-        }
-        found.sort();
-        Ok(found)
+        is_bucket_name(name) && self.buckets.join(name).is_dir()
     }
 
     /// Where an object's file is. Keys that cannot be the path of a file are refused.
-    pub(super) fn path(&self, bucket: &str, key: &str) -> Result<PathBuf, Refusal> {
+    pub(crate) fn path(&self, bucket: &str, key: &str) -> Result<PathBuf, Refusal> {
         if key.len() > 1024 {
             return Err(Refusal::new(400, "KeyTooLongError", "Your key is too long"));
         }
@@ -160,44 +168,117 @@ impl Store {
         Ok(self.buckets.join(bucket).join(key))
     }
 
-    /// Opens a file for bytes that arrive.
-    pub(super) fn stage(&self) -> io::Result<Staged> {
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        let path = self.hidden.join("staging").join(number.to_string());
-        let file = BufWriter::with_capacity(256 << 10, File::create(&path)?);
-        Ok(Staged { path, file })
+    /// By which bucket and key `s3s-fs` is asked for an object. It makes file names of them; where those would be too
+    /// long it is given a link.
+    pub(super) fn named(&self, bucket: &str, key: &str) -> (String, String) {
+        if record_name(bucket, key, "metadata").len() <= MAX_NAME_BYTES {
+            return (bucket.to_owned(), key.to_owned());
+        }
+        (LONG.to_owned(), hex(&Sha256::digest(format!("{bucket}/{key}"))))
+    }
+
+    /// Where `s3s-fs` keeps `internal` (ETag, checksums) and `metadata` (that, and the content type and its like).
+    pub(super) fn record(&self, bucket: &str, key: &str, kind: &str) -> PathBuf {
+        let (bucket, key) = self.named(bucket, key);
+        self.buckets.join(record_name(&bucket, &key, kind))
+    }
+
+    /// Where `s3s-fs` keeps a part of an upload.
+    pub(super) fn part(&self, inner_id: &str, number: u32) -> PathBuf {
+        self.buckets.join(format!(".upload_id-{inner_id}.part-{number}"))
+    }
+
+    /// Where `s3s-fs` keeps that an upload is open.
+    pub(super) fn upload_mark(&self, inner_id: &str) -> PathBuf {
+        self.buckets.join(format!(".upload-{inner_id}.json"))
+    }
+
+    /// A name for an object that arrives.
+    pub(super) fn stage(&self) -> Staged {
+        let key = clock::unique(32);
+        Staged {
+            file: self.buckets.join(STAGED).join(&key),
+            record: self.record(STAGED, &key, "internal"),
+            metadata: self.record(STAGED, &key, "metadata"),
+            key,
+        }
     }
 
     /// What is known about an object; reads a file that is not known yet.
-    pub(crate) fn find(&self, bucket: &str, key: &str) -> Result<Option<Object>, Refusal> {
-        self.find_at(bucket, key, self.path(bucket, key)?).map_err(Refusal::internal)
+    pub(crate) fn find(&self, bucket: &str, key: &str) -> Result<Option<Attributes>, Refusal> {
+        let path = self.path(bucket, key)?;
+        // Locked also to look, because a record is there before the file it is of.
+        self.adopted(&path, bucket, key, &locked(&self.changing)).map_err(Refusal::internal)
     }
 
-    fn find_at(&self, bucket: &str, key: &str, path: PathBuf) -> io::Result<Option<Object>> {
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => metadata,
-            Ok(_) => return Ok(None),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        let modified = metadata.modified()?;
-        let id = (bucket.to_owned(), key.to_owned());
-        let current = |attributes: &&Attributes| {
-            attributes.size == metadata.len() && attributes.modified == clock::nanoseconds(modified)
-        };
-        let known = locked(&self.index).known.get(&id).filter(current).cloned();
-        let attributes = match known {
-            Some(attributes) => attributes,
-            None => {
-                let mut attributes = adopt(&path)?;
-                attributes.modified = clock::nanoseconds(modified);
-                locked(&self.index).remember(id, Some(attributes.clone()))?;
-                attributes
-            }
-        };
-        Ok(Some(Object { path, modified, attributes }))
+    /// What the record says if it is of the file that is there; `None` without a file.
+    fn known(&self, path: &Path, bucket: &str, key: &str) -> io::Result<Option<Option<Attributes>>> {
+        let Some((size, modified)) = stamp(path)? else { return Ok(None) };
+        let record = fs::read(self.record(bucket, key, "internal")).unwrap_or_default();
+        let record: Map<String, Value> = serde_json::from_slice(&record).unwrap_or_default();
+        let number = |name: &str| record.get(name).and_then(Value::as_u64);
+        let text = |name: &str| Some(record.get(name)?.as_str()?.to_owned());
+        if number("size") != Some(size) || number("modified") != Some(clock::nanoseconds(modified)) {
+            return Ok(Some(None));
+        }
+        let checksum = Algorithm::ALL
+            .into_iter()
+            .find_map(|algorithm| Some(Checksum { algorithm, value: text(&algorithm.field())? }));
+        let encryption = record.get(ENCRYPTION).map(Encryption::deserialize).transpose()?.unwrap_or_default();
+        let kept = Kept { checksum, encryption };
+        Ok(Some(text("e_tag").map(|etag| Attributes { etag, size, modified, kept })))
+    }
+
+    /// What is known, after a file that came without S3 was read.
+    fn adopted(
+        &self,
+        path: &Path,
+        bucket: &str,
+        key: &str,
+        _changing: &std::sync::MutexGuard<'_, ()>,
+    ) -> io::Result<Option<Attributes>> {
+        match self.known(path, bucket, key)? {
+            None => return Ok(None),
+            Some(Some(known)) => return Ok(Some(known)),
+            Some(None) => {}
+        }
+        let Some((size, modified)) = stamp(path)? else { return Ok(None) };
+        let attributes = Attributes { etag: md5_of(path)?, size, modified, kept: Kept::default() };
+        drop(fs::remove_file(self.record(bucket, key, "metadata")));
+        let staged = self.stage();
+        self.write_record(bucket, key, (Map::new(), &staged.record), &attributes)?;
+        Ok(Some(attributes))
+    }
+
+    /// Writes a record to a file that nobody reads, and puts that in its place.
+    fn write_record(
+        &self,
+        bucket: &str,
+        key: &str,
+        (mut record, through): (Map<String, Value>, &Path),
+        attributes: &Attributes,
+    ) -> io::Result<()> {
+        record.insert("e_tag".to_owned(), attributes.etag.as_str().into());
+        record.insert("size".to_owned(), attributes.size.into());
+        record.insert("modified".to_owned(), clock::nanoseconds(attributes.modified).into());
+        let Kept { checksum, encryption } = &attributes.kept;
+        if let Some(checksum) = checksum {
+            record.insert(checksum.algorithm.field(), checksum.value.as_str().into());
+        }
+        // A copy's record is one of its source.
+        record.remove(ENCRYPTION);
+        if *encryption != Encryption::default() {
+            record.insert(ENCRYPTION.to_owned(), serde_json::to_value(encryption)?);
+        }
+        if let (folder, link) = self.named(bucket, key)
+            && folder == LONG
+        {
+            let link = self.buckets.join(LONG).join(link);
+            drop(fs::remove_file(&link));
+            std::os::unix::fs::symlink(Path::new("..").join(bucket).join(key), link)?;
+        }
+        fs::write(through, serde_json::to_vec(&record)?)?;
+        fs::rename(through, self.record(bucket, key, "internal"))
     }
 
     /// The size and the ETag of the object at an `s3://` address.
@@ -206,66 +287,77 @@ impl Store {
         if !self.has_bucket(bucket) {
             return Ok(None);
         }
-        Ok(self.find(bucket, key)?.map(|object| object.attributes))
+        self.find(bucket, key)
     }
 
-    /// Makes a file the object, at once and for everybody, if the conditions hold.
+    /// Makes what arrived the object, at once and for everybody, if the conditions hold.
     pub(super) fn publish(
         &self,
         (bucket, key): (&str, &str),
-        staged: Staged,
-        mut attributes: Attributes,
+        staged: &Staged,
+        kept: Kept,
         conditions: &Conditions,
     ) -> Result<Attributes, Refusal> {
         let path = self.path(bucket, key)?;
         let parent = path.parent().ok_or_else(unfit)?;
-        let existing = self.find(bucket, key)?;
-        let mut index = locked(&self.index);
-        // Looked for before the lock, because a file that is not known yet is read; whether it is there counts now.
-        let existing = existing.filter(|object| object.path.is_file());
-        let is_there = existing.is_some() || path.is_file();
-        if conditions.if_none_match.is_some() && is_there {
+        let changing = locked(&self.changing);
+        if conditions.if_none_match && path.is_file() {
             return Err(precondition_failed());
         }
         if let Some(wanted) = &conditions.if_match {
-            let current = index.known.get(&(bucket.to_owned(), key.to_owned()));
-            match existing.as_ref().map(|object| current.unwrap_or(&object.attributes)) {
-                None => return Err(Refusal::new(404, "NoSuchKey", "The specified key does not exist.")),
-                Some(found) if wanted != "*" && wanted.trim_matches('"') != found.etag => {
-                    return Err(precondition_failed());
-                }
-                Some(_) => {}
+            let existing = self.adopted(&path, bucket, key, &changing).map_err(Refusal::internal)?;
+            let existing =
+                existing.ok_or_else(|| Refusal::new(404, "NoSuchKey", "The specified key does not exist."))?;
+            if wanted.as_etag().is_some_and(|wanted| wanted.value() != existing.etag) {
+                return Err(precondition_failed());
             }
         }
         if !self.has_bucket(bucket) {
             return Err(Refusal::new(404, "NoSuchBucket", "The specified bucket does not exist"));
         }
         let publish = || {
+            let Staged { file, record: through, metadata, .. } = staged;
+            let record: Map<String, Value> = serde_json::from_slice(&fs::read(through)?)?;
+            let etag = record.get("e_tag").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let Some((size, modified)) = stamp(file)? else { return Err(io::ErrorKind::NotFound.into()) };
+            let attributes = Attributes { etag, size, modified, kept };
             fs::create_dir_all(parent)?;
-            fs::rename(&staged.path, &path)?;
-            fs::metadata(&path)?.modified()
+            if path.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            self.write_record(bucket, key, (record, through), &attributes)?;
+            let kept = self.record(bucket, key, "metadata");
+            if metadata.exists() {
+                fs::rename(metadata, kept)?
+            } else {
+                drop(fs::remove_file(kept))
+            }
+            fs::rename(file, &path)?;
+            Ok(attributes)
         };
-        let modified = publish().map_err(|error| match error.kind() {
+        publish().map_err(|error: io::Error| match error.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => unfit(),
             _ => Refusal::internal(error),
-        })?;
-        attributes.modified = clock::nanoseconds(modified);
-        let id = (bucket.to_owned(), key.to_owned());
-        index.remember(id, Some(attributes.clone())).map_err(Refusal::internal)?;
-        Ok(attributes)
+        })
     }
 
     /// Deletes an object and the folders it leaves empty; whether it was there.
     pub(crate) fn delete(&self, bucket: &str, key: &str) -> Result<bool, Refusal> {
         let path = self.path(bucket, key)?;
-        let mut index = locked(&self.index);
-        let id = (bucket.to_owned(), key.to_owned());
+        let _changing = locked(&self.changing);
         match fs::remove_file(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound || !path.is_file() => return Ok(false),
             Err(error) => return Err(Refusal::internal(error)),
         }
-        index.remember(id, None).map_err(Refusal::internal)?;
+        for kind in ["internal", "metadata"] {
+            drop(fs::remove_file(self.record(bucket, key, kind)));
+        }
+        if let (folder, link) = self.named(bucket, key)
+            && folder == LONG
+        {
+            drop(fs::remove_file(self.buckets.join(LONG).join(link)));
+        }
         let bucket = self.buckets.join(bucket);
         let mut folder = path.parent();
         while let Some(empty) = folder.filter(|folder| *folder != bucket) {
@@ -317,34 +409,37 @@ impl Store {
     }
 }
 
-impl Index {
-    fn remember(&mut self, (bucket, key): (String, String), attributes: Option<Attributes>) -> io::Result<()> {
-        let line = Line { bucket, key, attributes };
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        self.log.write_all(&text)?;
-        let id = (line.bucket, line.key);
-        match line.attributes {
-            Some(attributes) => self.known.insert(id, attributes),
-            None => self.known.remove(&id),
-        };
-        Ok(())
+/// The name `s3s-fs` gives what it keeps beside an object.
+fn record_name(bucket: &str, key: &str, kind: &str) -> String {
+    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!(".bucket-{}.object-{}.{kind}.json", encode(bucket), encode(key))
+}
+
+/// The size and the modification time of a file.
+fn stamp(path: &Path) -> io::Result<Option<(u64, SystemTime)>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some((metadata.len(), metadata.modified()?))),
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// The attributes of a file that came without S3.
-fn adopt(path: &Path) -> io::Result<Attributes> {
+fn md5_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let (mut digest, mut size, mut buffer) = (Md5::new(), 0, vec![0; 64 << 10]);
+    let (mut digest, mut buffer) = (Md5::new(), vec![0; 64 << 10]);
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            break;
+            return Ok(hex(&digest.finalize()));
         }
-        size += read as u64;
         digest.update(&buffer[..read]);
     }
-    Ok(Attributes { etag: hex(&digest.finalize()), size, ..Attributes::default() })
+}
+
+/// Whether S3 allows the name of a bucket.
+pub(crate) fn is_bucket_name(name: &str) -> bool {
+    s3s::path::check_bucket_name(name)
 }
 
 /// `s3://bucket/key` in its parts.

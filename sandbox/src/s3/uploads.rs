@@ -1,36 +1,41 @@
-//! Multipart uploads. They survive a restart.
+//! Which uploads are open, and what has arrived of them: `s3s-fs` keeps the parts and remembers neither.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::sync::Mutex;
+use std::time::SystemTime;
 
+use md5::{Digest, Md5};
+use s3s::dto::CompletedPart;
 use serde::{Deserialize, Serialize};
 
-use super::Request;
-use super::checksum::{Algorithm, Checksum, multipart_etag};
-use super::inbound::{Inbound, Received};
-use super::objects::{conditions, kept_headers, parse_xml};
-use super::store::{Attributes, Staged};
+use super::checksum::{Algorithm, Checksum, hex};
+use super::store::Encryption;
 use crate::clock;
-use crate::refusal::{Answer, Refusal, escape};
-use crate::state::{State, locked};
+use crate::refusal::Refusal;
+use crate::state::locked;
 
 /// The smallest part that is not the last.
 const MIN_PART_BYTES: u64 = 5 << 20;
 
+/// The key of every upload in `s3s-fs`: its own would be told too early, and can be too long for its file names.
+pub(super) const UPLOADED: &str = "upload";
+
+/// The digits before the id that `s3s-fs` gave.
+const TIME_DIGITS: usize = 16;
+
 /// A part that has arrived.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Part {
-    number: u32,
+    pub(super) number: u32,
     pub(super) etag: String,
     pub(super) size: u64,
     pub(super) checksum: Option<Checksum>,
-    /// The name of its file in the upload's folder.
-    file: String,
     pub(super) modified: SystemTime,
+    /// Its bytes were thrown away.
+    pub(super) discarded: bool,
 }
 
 /// An upload in flight.
@@ -39,8 +44,8 @@ pub(super) struct Upload {
     pub(super) bucket: String,
     pub(super) key: String,
     pub(super) initiated: SystemTime,
-    headers: BTreeMap<String, String>,
-    algorithm: Option<Algorithm>,
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) encryption: Encryption,
     #[serde(skip)]
     pub(super) parts: BTreeMap<u32, Part>,
     /// Somebody is completing it.
@@ -48,10 +53,29 @@ pub(super) struct Upload {
     completing: bool,
 }
 
-/// The uploads in flight: a folder each, with `upload.json`, `parts.jsonl` and the parts.
+impl Upload {
+    pub(super) fn new(bucket: &str, key: &str, algorithm: Option<Algorithm>, encryption: Encryption) -> Self {
+        Self {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            initiated: SystemTime::now(),
+            algorithm,
+            encryption,
+            parts: BTreeMap::new(),
+            completing: false,
+        }
+    }
+}
+
+/// The uploads in flight: a file each, the upload on its first line and a part on each that follows.
 pub(super) struct Uploads {
     folder: PathBuf,
     open: Mutex<BTreeMap<String, Upload>>,
+}
+
+/// The id by which `s3s-fs` knows an upload.
+pub(super) fn inner_id(id: &str) -> &str {
+    id.get(TIME_DIGITS..).unwrap_or_default()
 }
 
 impl Uploads {
@@ -59,18 +83,26 @@ impl Uploads {
         fs::create_dir_all(&folder)?;
         let mut open = BTreeMap::new();
         for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let Ok(content) = fs::read(entry.path().join("upload.json")) else { continue };
-            let Ok(mut upload) = serde_json::from_slice::<Upload>(&content) else { continue };
-            if let Ok(parts) = File::open(entry.path().join("parts.jsonl")) {
-                for line in BufReader::new(parts).lines() {
-                    let Ok(part) = serde_json::from_str::<Part>(&line?) else { continue };
-                    upload.parts.insert(part.number, part);
-                }
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "jsonl") {
+                continue;
             }
-            open.insert(entry.file_name().to_string_lossy().into_owned(), upload);
+            let Some(id) = path.file_stem().and_then(|id| id.to_str()).map(str::to_owned) else { continue };
+            let mut lines = BufReader::new(File::open(&path)?).lines();
+            let Some(first) = lines.next().transpose()? else { continue };
+            let Ok(mut upload) = serde_json::from_str::<Upload>(&first) else { continue };
+            for line in lines {
+                // The last line may be cut short by a crash; nobody was told of its part.
+                let Ok(part) = serde_json::from_str::<Part>(&line?) else { continue };
+                upload.parts.insert(part.number, part);
+            }
+            open.insert(id, upload);
         }
         Ok(Self { folder, open: Mutex::new(open) })
+    }
+
+    pub(super) fn inner_ids(&self) -> Vec<String> {
+        locked(&self.open).keys().map(|id| inner_id(id).to_owned()).collect()
     }
 
     /// The uploads of a bucket whose keys have a prefix, by key and then by age.
@@ -84,69 +116,63 @@ impl Uploads {
     }
 
     /// An upload, if it is one of this object.
-    pub(super) fn find(&self, request: &Request) -> Result<Upload, Refusal> {
+    pub(super) fn find(&self, bucket: &str, key: &str, id: &str) -> Result<Upload, Refusal> {
         let open = locked(&self.open);
-        let upload = open.get(request.text("uploadId"));
-        let fits = |upload: &&Upload| upload.bucket == request.bucket && upload.key == request.key;
-        upload.filter(fits).cloned().ok_or_else(no_such_upload)
+        let fits = |upload: &&Upload| upload.bucket == bucket && upload.key == key;
+        open.get(id).filter(fits).cloned().ok_or_else(no_such_upload)
     }
 
-    fn create(&self, upload: Upload) -> io::Result<String> {
-        let id = format!("{:016x}{}", clock::nanoseconds(upload.initiated), clock::unique(24));
-        fs::create_dir_all(self.folder.join(&id))?;
-        fs::write(self.folder.join(&id).join("upload.json"), serde_json::to_vec(&upload)?)?;
+    pub(super) fn create(&self, upload: Upload, inner_id: &str) -> io::Result<String> {
+        let id = format!("{:016x}{inner_id}", clock::nanoseconds(upload.initiated));
+        self.append(&id, &upload)?;
         locked(&self.open).insert(id.clone(), upload);
         Ok(id)
     }
 
-    fn add_part(&self, id: &str, mut received: Received, number: u32) -> Result<Part, Refusal> {
-        let mut open = locked(&self.open);
-        let upload = open.get_mut(id).ok_or_else(no_such_upload)?;
-        let file = format!("part-{number:05}-{}", clock::unique(8));
-        let part = Part {
-            number,
-            etag: std::mem::take(&mut received.md5),
-            size: received.size,
-            checksum: received.checksum.take(),
-            file,
-            modified: SystemTime::now(),
-        };
-        let folder = self.folder.join(id);
-        let keep = || {
-            fs::rename(&received.staged.path, folder.join(&part.file))?;
-            let mut line = serde_json::to_vec(&part)?;
-            line.push(b'\n');
-            File::options().create(true).append(true).open(folder.join("parts.jsonl"))?.write_all(&line)
-        };
-        keep().map_err(Refusal::internal)?;
-        if let Some(replaced) = upload.parts.insert(number, part.clone()) {
-            drop(fs::remove_file(folder.join(replaced.file)));
-        }
-        Ok(part)
+    fn append(&self, id: &str, line: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(line)?;
+        line.push(b'\n');
+        File::options().create(true).append(true).open(self.folder.join(format!("{id}.jsonl")))?.write_all(&line)
     }
 
-    fn remove(&self, id: &str) -> Option<Upload> {
-        let removed = locked(&self.open).remove(id);
-        if removed.is_some() {
-            // What is left is not an upload any more once its first file is gone.
-            drop(fs::remove_file(self.folder.join(id).join("upload.json")));
-            drop(fs::remove_dir_all(self.folder.join(id)));
-        }
-        removed
+    pub(super) fn add_part(&self, id: &str, part: Part) -> Result<(), Refusal> {
+        let mut open = locked(&self.open);
+        let upload = open.get_mut(id).ok_or_else(no_such_upload)?;
+        self.append(id, &part).map_err(Refusal::internal)?;
+        upload.parts.insert(part.number, part);
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, id: &str) -> Result<Upload, Refusal> {
+        let mut open = locked(&self.open);
+        let removed = open.remove(id).ok_or_else(no_such_upload)?;
+        drop(fs::remove_file(self.folder.join(format!("{id}.jsonl"))));
+        Ok(removed)
     }
 
     /// Marks an upload as being completed; `false` while somebody else completes it.
-    fn begin_completing(&self, id: &str) -> Result<bool, Refusal> {
+    pub(super) fn begin_completing(&self, id: &str) -> Result<bool, Refusal> {
         let mut open = locked(&self.open);
         let upload = open.get_mut(id).ok_or_else(no_such_upload)?;
         Ok(!std::mem::replace(&mut upload.completing, true))
     }
 
-    fn end_completing(&self, id: &str) {
+    pub(super) fn end_completing(&self, id: &str) {
         if let Some(upload) = locked(&self.open).get_mut(id) {
             upload.completing = false;
         }
     }
+}
+
+/// The MD5 of the MD5s of the parts, and their number.
+pub(super) fn multipart_etag(parts: &[Part]) -> String {
+    let mut digest = Md5::new();
+    for part in parts {
+        let digits = part.etag.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok());
+        let bytes: Vec<u8> = digits.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
+        digest.update(bytes);
+    }
+    format!("{}-{}", hex(&digest.finalize()), parts.len())
 }
 
 fn no_such_upload() -> Refusal {
@@ -155,111 +181,18 @@ fn no_such_upload() -> Refusal {
     Refusal::new(404, "NoSuchUpload", message)
 }
 
-pub(super) fn create(state: &State, request: &Request) -> Result<Answer, Refusal> {
-    state.store.path(&request.bucket, &request.key)?;
-    let algorithm = request.header("x-amz-checksum-algorithm");
-    let upload = Upload {
-        bucket: request.bucket.clone(),
-        key: request.key.clone(),
-        initiated: SystemTime::now(),
-        headers: kept_headers(&request.headers),
-        algorithm: algorithm
-            .map(|name| {
-                let message = "Checksum algorithm provided is unsupported.";
-                Algorithm::named(name).ok_or_else(|| Refusal::new(400, "InvalidRequest", message))
-            })
-            .transpose()?,
-        parts: BTreeMap::new(),
-        completing: false,
-    };
-    let id = state.store.uploads.create(upload).map_err(Refusal::internal)?;
-    let mut answer = Answer::xml(
-        200,
-        format!(
-            "<InitiateMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Bucket>{}</Bucket>\
-             <Key>{}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>",
-            escape(&request.bucket),
-            escape(&request.key)
-        ),
-    );
-    if let Some(name) = algorithm {
-        answer.header("x-amz-checksum-algorithm", name);
-        answer.header("x-amz-checksum-type", "COMPOSITE");
-    }
-    Ok(answer)
-}
-
-pub(super) async fn upload_part(state: &State, request: Request) -> Result<Answer, Refusal> {
-    let checked = state.store.uploads.find(&request).and_then(|_| {
-        let number = request.number("partNumber", 0)?;
-        u32::try_from(number).ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| {
-            let message = "Part number must be an integer between 1 and 10000, inclusive";
-            Refusal::new(400, "InvalidArgument", message)
-        })
-    });
-    let number = match checked {
-        Ok(number) => number,
-        Err(refusal) => {
-            request.drain().await;
-            return Err(refusal);
-        }
-    };
-    let id = request.text("uploadId").to_owned();
-    let received = Inbound::new(request).receive(&state.store, state.settings().discard_bodies).await?;
-    let part = state.store.uploads.add_part(&id, received, number)?;
-    let mut answer = Answer::empty(200);
-    answer.header("etag", &format!("\"{}\"", part.etag));
-    if let Some(checksum) = &part.checksum {
-        answer.header(&checksum.algorithm.header(), &checksum.value);
-    }
-    Ok(answer)
-}
-
-pub(super) fn abort(state: &State, request: &Request) -> Result<Answer, Refusal> {
-    state.store.uploads.find(request)?;
-    state.store.uploads.remove(request.text("uploadId")).ok_or_else(no_such_upload)?;
-    Ok(Answer::empty(204))
-}
-
-/// The body of CompleteMultipartUpload.
-#[derive(Deserialize)]
-struct Completion {
-    #[serde(default, rename = "Part")]
-    parts: Vec<Named>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Named {
-    part_number: u32,
-    #[serde(rename = "ETag")]
-    etag: String,
-    #[serde(rename = "ChecksumCRC32")]
-    crc32: Option<String>,
-    #[serde(rename = "ChecksumCRC32C")]
-    crc32c: Option<String>,
-    #[serde(rename = "ChecksumCRC64NVME")]
-    crc64nvme: Option<String>,
-    #[serde(rename = "ChecksumSHA1")]
-    sha1: Option<String>,
-    #[serde(rename = "ChecksumSHA256")]
-    sha256: Option<String>,
-}
-
-impl Named {
-    fn checksum(&self, algorithm: Algorithm) -> Option<&String> {
-        match algorithm {
-            Algorithm::Crc32 => self.crc32.as_ref(),
-            Algorithm::Crc32C => self.crc32c.as_ref(),
-            Algorithm::Crc64Nvme => self.crc64nvme.as_ref(),
-            Algorithm::Sha1 => self.sha1.as_ref(),
-            Algorithm::Sha256 => self.sha256.as_ref(),
-        }
+fn named_checksum(named: &CompletedPart, algorithm: Algorithm) -> Option<&String> {
+    match algorithm {
+        Algorithm::Crc32 => named.checksum_crc32.as_ref(),
+        Algorithm::Crc32C => named.checksum_crc32c.as_ref(),
+        Algorithm::Crc64Nvme => named.checksum_crc64nvme.as_ref(),
+        Algorithm::Sha1 => named.checksum_sha1.as_ref(),
+        Algorithm::Sha256 => named.checksum_sha256.as_ref(),
     }
 }
 
 /// The parts that are named, in order, if they are what has arrived.
-fn chosen(upload: &Upload, named: &[Named]) -> Result<Vec<Part>, Refusal> {
+pub(super) fn chosen(upload: &Upload, named: &[CompletedPart]) -> Result<Vec<Part>, Refusal> {
     if named.is_empty() {
         return Err(Refusal::new(400, "MalformedXML", "You must specify at least one part"));
     }
@@ -274,24 +207,25 @@ fn chosen(upload: &Upload, named: &[Named]) -> Result<Vec<Part>, Refusal> {
                            uploaded, or the specified entity tag may not match the part's entity tag.";
             Refusal::new(400, "InvalidPart", message)
         };
-        let part = upload.parts.get(&name.part_number).ok_or_else(invalid)?;
-        if part.etag != name.etag.trim_matches('"') {
+        let number = name.part_number.and_then(|number| u32::try_from(number).ok()).ok_or_else(invalid)?;
+        let part = upload.parts.get(&number).ok_or_else(invalid)?;
+        if name.e_tag.as_ref().is_none_or(|etag| etag.value() != part.etag) {
             return Err(invalid());
         }
         if let Some(algorithm) = upload.algorithm
-            && name.checksum(algorithm).is_none()
+            && named_checksum(name, algorithm).is_none()
         {
             let message = format!(
                 "The upload was created using a {} checksum. The complete request must include the checksum for each \
-                 part. It was missing for part {} in the request.",
+                 part. It was missing for part {number} in the request.",
                 algorithm.name().to_lowercase(),
-                name.part_number
             );
             return Err(Refusal::new(400, "InvalidRequest", message));
         }
         for algorithm in Algorithm::ALL {
             let stored = part.checksum.as_ref().filter(|checksum| checksum.algorithm == algorithm);
-            if name.checksum(algorithm).is_some_and(|value| stored.is_none_or(|stored| stored.value != *value)) {
+            let named = named_checksum(name, algorithm);
+            if named.is_some_and(|value| stored.is_none_or(|stored| stored.value != *value)) {
                 return Err(invalid());
             }
         }
@@ -302,74 +236,4 @@ fn chosen(upload: &Upload, named: &[Named]) -> Result<Vec<Part>, Refusal> {
         parts.push(part.clone());
     }
     Ok(parts)
-}
-
-pub(super) async fn complete(state: &Arc<State>, request: Request) -> Result<Answer, Refusal> {
-    let id = request.text("uploadId").to_owned();
-    let conditions = conditions(&request);
-    let upload = state.store.uploads.find(&request);
-    let (bucket, key) = (request.bucket.clone(), request.key.clone());
-    let body = Inbound::new(request).collect(4 << 20).await?;
-    let (conditions, upload) = (conditions?, upload?);
-    let parts = chosen(&upload, &parse_xml::<Completion>(&body)?.parts)?;
-    while !state.store.uploads.begin_completing(&id)? {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let done = {
-        let (state, id, key, bucket) = (Arc::clone(state), id.clone(), key.clone(), bucket.clone());
-        // Goes on to its end even if the client does not wait, as on S3.
-        tokio::task::spawn_blocking(move || {
-            let staged = join(&state, &id, &parts).map_err(Refusal::internal);
-            let done = staged.and_then(|staged| {
-                let checksums: Option<Vec<_>> = parts.iter().map(|part| part.checksum.as_ref()).collect();
-                let checksum = upload.algorithm.zip(checksums);
-                let attributes = Attributes {
-                    etag: multipart_etag(parts.iter().map(|part| part.etag.as_str())),
-                    size: parts.iter().map(|part| part.size).sum(),
-                    modified: 0,
-                    headers: upload.headers,
-                    checksum: checksum.map(|(algorithm, parts)| Checksum::composite(algorithm, &parts)),
-                };
-                state.store.publish((&bucket, &key), staged, attributes, &conditions)
-            });
-            match &done {
-                Ok(_) => drop(state.store.uploads.remove(&id)),
-                Err(_) => state.store.uploads.end_completing(&id),
-            }
-            state.objects_changed();
-            done
-        })
-    };
-    let attributes = done.await.map_err(Refusal::internal)??;
-    let mut checksums = String::new();
-    if let Some(checksum) = &attributes.checksum {
-        let name = checksum.algorithm.name();
-        checksums = format!(
-            "<Checksum{name}>{}</Checksum{name}><ChecksumType>{}</ChecksumType>",
-            checksum.value,
-            checksum.kind()
-        );
-    }
-    Ok(Answer::xml(
-        200,
-        format!(
-            "<CompleteMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Location>/{bucket}/{key}\
-             </Location><Bucket>{bucket}</Bucket><Key>{key}</Key><ETag>&quot;{etag}&quot;</ETag>{checksums}\
-             </CompleteMultipartUploadResult>",
-            bucket = escape(&bucket),
-            key = escape(&key),
-            etag = attributes.etag
-        ),
-    ))
-}
-
-/// The parts as one file. The parts stay, because the conditions may still not hold.
-fn join(state: &State, id: &str, parts: &[Part]) -> io::Result<Staged> {
-    let mut staged = state.store.stage()?;
-    let folder = state.store.uploads.folder.join(id);
-    for part in parts {
-        let mut file = File::open(folder.join(&part.file))?;
-        io::copy(&mut file, staged.file.get_mut())?;
-    }
-    Ok(staged)
 }

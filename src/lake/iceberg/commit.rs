@@ -114,7 +114,7 @@ impl Commit<'_> {
         loop {
             let base = Box::pin(self.base(&catalog)).await?;
             let attempt = match pending.take() {
-                Some(attempt) if is_in(&base, &attempt.location, &self.token()) => {
+                Some(attempt) if is_in(&base, &attempt.location, self.token()) => {
                     return Ok(self.done(attempt.next).await);
                 }
                 // The call never came through, or will come through now and find the second one too late.
@@ -208,7 +208,7 @@ impl Commit<'_> {
     async fn failed(&self, catalog: &Catalog<'_>, attempt: Attempt, error: anyhow::Error) -> anyhow::Error {
         if !attempt.doubted
             && let Ok(base) = Box::pin(self.base(catalog)).await
-            && !is_in(&base, &attempt.location, &self.token())
+            && !is_in(&base, &attempt.location, self.token())
         {
             self.files.delete(&attempt.next.written).await;
         }
@@ -224,7 +224,7 @@ impl Commit<'_> {
 }
 
 /// Whether a commit of ours is in the table: by its metadata file, or by its token if others have committed since.
-fn is_in(base: &Base, location: &str, token: &Option<&str>) -> bool {
+fn is_in(base: &Base, location: &str, token: Option<&str>) -> bool {
     let metadata = &base.metadata;
     base.location.as_deref() == Some(location)
         || metadata.metadata_log().iter().any(|entry| entry.metadata_file == location)

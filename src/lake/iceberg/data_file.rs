@@ -42,7 +42,7 @@ pub(super) fn data_file(
     };
     DataFileBuilder::default()
         .content(DataContentType::Data)
-        .file_path(object.name().to_string())
+        .file_path(object.name().uri())
         .file_format(DataFileFormat::Parquet)
         .partition(partition)
         .partition_spec_id(spec_id)

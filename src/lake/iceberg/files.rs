@@ -105,7 +105,7 @@ impl Files {
     pub(super) async fn write(&self, uri: &str, bytes: Vec<u8>, patience: &Patience) -> anyhow::Result<()> {
         let reservation = self.budget.reserve(bytes.len() as u64);
         self.stage
-            .open(object_name(uri)?)
+            .open(None, object_name(uri)?)
             .seal(bytes, reservation)
             .publish(patience, std::future::pending())
             .await

@@ -74,7 +74,9 @@ pub(in crate::lake) async fn plan(
     if config.iceberg_times {
         schema::with_times(&mut columns);
     }
-    let wanted = Wanted::new(config, stream, &columns)?;
+    // A column of whole records has no field of the record to look at.
+    let fields: &[Field] = if whole_record { &[] } else { &columns };
+    let wanted = Wanted::new(config, stream, fields)?;
     warnings.extend(wanted.warning.clone());
     let mut plan = Plan {
         stream: stream.stream.clone(),
@@ -90,13 +92,17 @@ pub(in crate::lake) async fn plan(
         file_format: file_format(config, property(CODEC)),
         timestamps: TimestampStyle::default(),
         exists: existing.is_some(),
+        replaced: None,
         shown,
         sync_id: stream.sync_id,
         mode,
         warnings,
         name,
     };
-    let table = Box::pin(settle(files, &mut plan, base, data, &wanted, stream.generation_id)).await?;
+    // A replacement without a generation of its own is of none, whatever number the stream carries.
+    let unnumbered = matches!(plan.mode, Mode::Replace { generation: None, .. });
+    let generation = stream.generation_id.filter(|_| !unnumbered);
+    let table = Box::pin(settle(files, &mut plan, base, data, &wanted, generation)).await?;
     Ok((plan, table))
 }
 
