@@ -185,7 +185,7 @@ pub(super) fn double(text: &str) -> Result<(f64, bool), Problem> {
     if !value.is_finite() {
         return Err(Problem::TooLarge);
     }
-    Ok((value, is_short(text, DOUBLE_DIGITS) || says(value, text)))
+    Ok((value, is_short(text, DOUBLE_DIGITS) || says(value, &format!("{value:e}"), text)))
 }
 
 /// The finite single-precision number nearest to the full text, as a double, and whether it says all its digits.
@@ -195,8 +195,8 @@ pub(super) fn single(text: &str) -> Result<(f64, bool), Problem> {
     if !value.is_finite() {
         return Err(Problem::TooLarge);
     }
-    let value = f64::from(value);
-    Ok((value, is_short(text, SINGLE_DIGITS) || says(value, text)))
+    let exact = f64::from(value);
+    Ok((exact, is_short(text, SINGLE_DIGITS) || says(exact, &format!("{value:e}"), text)))
 }
 
 /// Whether a number has so few digits, and none of them far from the point, that there is no doubt.
@@ -211,18 +211,23 @@ pub(super) fn is_plain(text: &str, single: bool) -> bool {
     is_short(text, digits) && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-/// Whether a number, written with as many digits as `text` has, is what `text` says. Most texts of 16 or 17 digits are
-/// what a program has printed of a double, so they are.
-fn says(value: f64, text: &str) -> bool {
-    let Some(Digits { digits, exponent, .. }) = digits(text) else { return false };
-    let Some(more) = digits.len().checked_sub(1) else { return true };
+/// Whether a number is what `text` says: written with as many digits as `text` has, or with as few as tell it apart,
+/// which in a tie is the other neighbour. Most texts of 16 or 17 digits are what a program has printed of a double.
+fn says(value: f64, shortest: &str, text: &str) -> bool {
+    let Some(number) = digits(text) else { return false };
+    let Some(more) = number.digits.len().checked_sub(1) else { return true };
     if value == 0.0 || more >= MOST_DIGITS {
         return false;
     }
-    let written = format!("{:.more$e}", value.abs());
-    let Some((mantissa, power)) = written.split_once('e') else { return false };
-    let same = mantissa.bytes().filter(|b| *b != b'.').eq(digits.iter().copied());
-    same && power.parse::<i64>().is_ok_and(|power| i64::try_from(more).is_ok_and(|more| exponent + more == power))
+    is_written(shortest, &number) || is_written(&format!("{value:.more$e}"), &number)
+}
+
+/// Whether a text of the form `-1.25e-7` has the digits of `number`.
+fn is_written(text: &str, number: &Digits) -> bool {
+    let Some((mantissa, power)) = text.split_once('e') else { return false };
+    let same = mantissa.bytes().filter(u8::is_ascii_digit).eq(number.digits.iter().copied());
+    let Ok(length) = i64::try_from(number.digits.len()) else { return false };
+    same && power.parse() == Ok(number.exponent + length - 1)
 }
 
 #[cfg(test)]
@@ -251,6 +256,7 @@ mod tests {
             "52.520006599999995",
             "1000000000000000000000",
             "0.000001000000000000000000000000",
+            "1.1850747821979723e15",
         ] {
             assert!(double(text).unwrap().1, "{text}");
         }
