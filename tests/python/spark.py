@@ -124,7 +124,11 @@ class Reader:
     def __init__(self):
         from pyspark.sql import SparkSession
 
-        options = {"spark.ui.enabled": "false", "spark.sql.session.timeZone": "UTC", "spark.driver.bindAddress": "127.0.0.1"}
+        # Of a table in a catalog Spark makes `varchar` a string by itself; a schema that is given to it has to be told.
+        options = {
+            "spark.ui.enabled": "false", "spark.sql.session.timeZone": "UTC", "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.legacy.charVarcharAsString": "true",
+        }
         builder = SparkSession.builder.master("local[1]")
         for key, value in options.items():
             builder = builder.config(key, value)
