@@ -184,10 +184,11 @@ mod tests {
         many.truncate(37);
         let (first, second) = (first.shared_now(), second.shared_now());
         many.truncate(36);
-        assert!(large.now_or_never().is_some());
+        let large = large.now_or_never();
+        assert!(large.is_some());
         many.truncate(35);
         let first = first.shared_now();
         assert!(second.now_or_never().is_some());
-        drop(first);
+        drop((first, large));
     }
 }
