@@ -12,6 +12,7 @@ mod glue;
 mod governed;
 mod iceberg;
 mod mark;
+mod naming;
 mod objects;
 mod partitions;
 mod prepare;

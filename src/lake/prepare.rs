@@ -13,6 +13,7 @@ use super::area::Area;
 use super::generation::{self, Shown};
 use super::glue::{Catalog, TableName};
 use super::mark::Mark;
+use super::naming::{self, Own};
 use super::publish::Publishing;
 use super::table::{self, Kind, Location, Mode, Plan};
 use super::waiting::Waiting;
@@ -74,7 +75,7 @@ impl Lake {
     ) -> anyhow::Result<(Self, Vec<Target>)> {
         let patience = Patience::standard();
         let catalog = Catalog::new(aws, &patience);
-        let names = table::names(config, streams);
+        let names = naming::names(config, streams);
         let databases: BTreeSet<&str> = names.iter().map(|name| name.database.as_str()).collect();
         for database in databases {
             catalog.ensure_database(database).await.with_context(|| format!("preparing database {database}"))?;
@@ -134,7 +135,7 @@ async fn plan(
 ) -> anyhow::Result<(Plan, Vec<Location>)> {
     let patience = Patience::standard();
     let catalog = Catalog::new(aws, &patience);
-    let mut existing = catalog.table(&name).await?;
+    let Own { name, table: mut existing, warning } = naming::own(&catalog, stream, name).await?;
     let mut resumed = None;
     if let Some(table) = &existing
         && let Some(mark) = Mark::of(table)?
@@ -147,6 +148,7 @@ async fn plan(
         None => Shown::default(),
     };
     let mut plan = table::plan(config, stream, name, existing.as_ref(), shown, &identity.token)?;
+    plan.warnings.extend(warning);
     let mut leftovers = Vec::new();
     if let Some(replaced) = resumed {
         plan.warnings.push(format!("a switch of {} that an earlier sync had begun was finished first", plan.name));
@@ -184,8 +186,10 @@ async fn plan_iceberg(
     name: TableName,
 ) -> anyhow::Result<Planned> {
     let patience = Patience::standard();
-    let existing = Catalog::new(files.aws(), &patience).table(&name).await?;
-    let (plan, table) = Box::pin(iceberg::plan(files, config, stream, name, existing.as_ref())).await?;
+    let Own { name, table: existing, warning } =
+        naming::own(&Catalog::new(files.aws(), &patience), stream, name).await?;
+    let (mut plan, table) = Box::pin(iceberg::plan(files, config, stream, name, existing.as_ref())).await?;
+    plan.warnings.extend(warning);
     Ok((plan, Vec::new(), Some(Box::new(table))))
 }
 

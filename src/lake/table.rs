@@ -1,8 +1,6 @@
 //! What each stream's table is to be, decided before its first record from the catalog, the configuration and the
 //! table that exists.
 
-use std::collections::HashMap;
-
 use aws_sdk_glue::types::Table;
 
 use super::area::Area;
@@ -156,40 +154,6 @@ impl Plan {
         }
         self.dropped = dropped;
     }
-}
-
-/// Gives each stream its database and table. Names that meet are told apart in the same way in every sync.
-pub(crate) fn names(config: &Config, streams: &[ConfiguredStream]) -> Vec<TableName> {
-    let databases: Vec<String> = streams
-        .iter()
-        .map(|s| schema::names::identifier(s.stream.namespace.as_deref().unwrap_or(&config.database)))
-        .collect();
-    let mut tables = vec![String::new(); streams.len()];
-    let mut by_database: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (index, database) in databases.iter().enumerate() {
-        by_database.entry(database).or_default().push(index);
-    }
-    for members in by_database.values() {
-        let originals: Vec<&str> = members
-            .iter()
-            .map(|&i| streams[i].destination_object_name.as_deref().unwrap_or(&streams[i].stream.name))
-            .collect();
-        // Two namespaces that become one database may hold streams of one name: then the namespace tells them apart.
-        let twice = |name: &str| originals.iter().filter(|other| **other == name).count() > 1;
-        let spelled: Vec<String> = members
-            .iter()
-            .zip(&originals)
-            .map(|(&i, original)| match &streams[i].stream.namespace {
-                Some(namespace) if twice(original) => format!("{original}_{namespace}"),
-                _ => (*original).to_owned(),
-            })
-            .collect();
-        let distinct = schema::names::distinct(spelled.iter().map(String::as_str));
-        for (&index, table) in members.iter().zip(distinct) {
-            tables[index] = table;
-        }
-    }
-    databases.into_iter().zip(tables).map(|(database, table)| TableName { database, table }).collect()
 }
 
 /// Decides everything about one stream's table.

@@ -131,6 +131,12 @@ fn tell_apart(names: Vec<(&str, String)>, table: &Named) -> Vec<String> {
         .collect()
 }
 
+/// The name of `original` where `taken` is somebody else's.
+#[must_use]
+pub fn told_apart(original: &str, taken: &str) -> String {
+    suffixed(original, &identifier(original), &mut HashSet::from([taken.to_owned()]))
+}
+
 /// Appends the hash of `original`, hashed again as long as somebody has that name.
 fn suffixed(original: &str, name: &str, taken: &mut HashSet<String>) -> String {
     let mut hash = stable_hash(original.as_bytes());

@@ -271,5 +271,7 @@ fn a_bound_on_open_partitions_loses_no_row() {
         rows[id.as_str().unwrap().parse::<usize>().unwrap()] += file["rows"].as_u64().unwrap();
     }
     assert!(rows.iter().enumerate().all(|(id, rows)| *rows == if (id as u64) < more { 2 } else { 1 }), "{rows:?}");
-    assert_eq!(table["snapshots"][0]["total-records"], (many + more).to_string());
+    // Many objects may take more than one commit.
+    let last = table["snapshots"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["total-records"], (many + more).to_string());
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, Ran, state};
+use crate::formats::Tables;
+use crate::lab::{Lab, Ran, catalog, records, state};
 use crate::values::{FORMATS, columns_of, in_format, one_stream, records_of};
 
 /// Plain tables in both formats, and Iceberg.
@@ -291,5 +292,39 @@ fn names_that_are_too_long_or_odd_are_kept_whole_beside_the_column() {
     for (name, original) in [("long".repeat(100)[..255].to_owned(), long.as_str()), ("tab_and_bell".to_owned(), odd)] {
         let column = columns.iter().find(|column| column["Name"] == name.as_str()).unwrap();
         assert_eq!(column["Parameters"]["airbyte.field"], original);
+    }
+}
+
+/// Streams whose tables have one name come and go: each table stays its stream's, whatever catalog a sync has.
+#[test]
+fn a_table_stays_its_streams_when_others_come_and_go() {
+    for tables in [Tables::Plain, Tables::Iceberg, Tables::Governed] {
+        let lab = Lab::new();
+        let config = tables.config(&lab, json!({}));
+        let both = |first: &str, second: &str| {
+            let mut both = catalog(&[first, second], "append");
+            for stream in both["streams"].as_array_mut().unwrap() {
+                if stream["stream"]["name"] == "my_stream" {
+                    stream["destination_sync_mode"] = json!("overwrite");
+                }
+            }
+            both
+        };
+        lab.sync(&config, &catalog(&["My-Stream"], "append"), &records("My-Stream", 0..3, "mine"));
+        let refreshed = records("my_stream", 0..2, "other") + &state("my_stream", 1);
+        let input = records("My-Stream", 3..5, "mine") + &refreshed;
+        let ran = lab.sync(&config, &both("My-Stream", "my_stream"), &input);
+        assert!(ran.stdout.contains("demo.my_stream is the table of stream My-Stream"), "{}", ran.stdout);
+        lab.sync(&config, &both("my_stream", "My-Stream"), &(records("My-Stream", 5..6, "mine") + &refreshed));
+        lab.sync(&config, &catalog(&["my_stream"], "overwrite"), &refreshed);
+        lab.sync(&config, &catalog(&["My-Stream"], "append"), &records("My-Stream", 6..8, "mine"));
+        let found = lab.ask("glue", "get_tables", &json!({ "DatabaseName": "demo" }));
+        let names: Vec<&str> =
+            found["TableList"].as_array().unwrap().iter().map(|table| table["Name"].as_str().unwrap()).collect();
+        let [own, other] = names[..] else { panic!("{tables:?}: {names:?}") };
+        let rows =
+            |table: &str| lab.rows(&format!("SELECT version, count(DISTINCT id) n FROM demo.{table} GROUP BY ALL"));
+        assert_eq!((own, rows(own)), ("my_stream", vec![json!({ "version": "mine", "n": 8 })]), "{tables:?}");
+        assert_eq!(rows(other), [json!({ "version": "other", "n": 2 })], "{tables:?}");
     }
 }
