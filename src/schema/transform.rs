@@ -33,17 +33,25 @@ impl Transform {
 /// By what the records of a stream are shared out over the partitions of an Iceberg table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transforms {
-    /// The fields of a record that are looked at, one for each transform.
+    /// The fields of a record that are looked at, each once.
     sources: Vec<String>,
-    /// The types that the columns hold, and what is made of them.
-    transforms: Vec<(DataType, Transform)>,
+    /// Which of the sources, the type that the column holds, and what is made of it.
+    transforms: Vec<(usize, DataType, Transform)>,
 }
 
 impl Transforms {
     /// By these, in order.
     pub fn new<'f>(fields: impl IntoIterator<Item = (&'f Field, Transform)>) -> Self {
-        let fields = fields.into_iter().map(|(field, how)| (field.source.clone(), (field.data_type.clone(), how)));
-        let (sources, transforms) = fields.unzip();
+        let mut sources: Vec<String> = Vec::new();
+        let transforms = fields.into_iter().map(|(field, how)| {
+            let known = sources.iter().position(|source| *source == field.source);
+            let source = known.unwrap_or_else(|| {
+                sources.push(field.source.clone());
+                sources.len() - 1
+            });
+            (source, field.data_type.clone(), how)
+        });
+        let transforms = transforms.collect();
         Self { sources, transforms }
     }
 
@@ -52,8 +60,8 @@ impl Transforms {
     #[must_use]
     pub fn values(&self, data: &str) -> Vec<String> {
         let raws = text::members_named(data, &self.sources);
-        let values = raws.iter().zip(&self.transforms).map(|(raw, (data_type, transform))| {
-            let raw = raw.filter(|raw| text::kind(raw) != Kind::Null)?;
+        let values = self.transforms.iter().map(|(source, data_type, transform)| {
+            let raw = raws.get(*source).copied().flatten().filter(|raw| text::kind(raw) != Kind::Null)?;
             match transform {
                 Transform::Identity => identity(raw, data_type),
                 calendar => ordinal(raw, data_type, *calendar).map(|value| value.to_string()),
@@ -124,6 +132,14 @@ mod tests {
         }
         let zoned = |zoned| value(DataType::Timestamp { zoned }, Day, "\"1970-01-02T01:00:00+02:00\"");
         assert_eq!((zoned(true), zoned(false)), ("0".to_owned(), "1".to_owned()));
+    }
+
+    #[test]
+    fn a_field_may_be_looked_at_twice() {
+        let at = Field::plain("at", DataType::Date);
+        let by = Transforms::new([(&at, Transform::Identity), (&at, Transform::Year)]);
+        assert_eq!(by.values("{\"at\":\"1971-01-01\"}"), ["365", "1"]);
+        assert_eq!(by.values("{}"), ["", ""]);
     }
 
     #[test]

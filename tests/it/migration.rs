@@ -195,6 +195,17 @@ fn every_type(float: &str) -> (Value, Value) {
     (all, Value::Array(columns))
 }
 
+/// Columns of a table of ours: what a field was called is a parameter too, which no edit of a comment loses.
+fn with_fields(columns: &Value) -> Value {
+    let mut columns = columns.clone();
+    for column in columns.as_array_mut().unwrap() {
+        if column["Comment"].is_string() {
+            column["Parameters"] = json!({ "airbyte.field": column["Comment"] });
+        }
+    }
+    columns
+}
+
 /// An entry without what the service adds to it.
 fn as_written(mut entry: Value) -> Value {
     let service = [
@@ -249,7 +260,7 @@ fn new_entries_say_what_the_older_connectors_say() {
                 storage_words["CrawlerSchemaDeserializerVersion"] = json!("1.0");
             }
             let storage = json!({
-                "Columns": columns, "Location": "s3://lake/p/demo/my_things/", "InputFormat": input_format,
+                "Columns": with_fields(&columns), "Location": "s3://lake/p/demo/my_things/", "InputFormat": input_format,
                 "OutputFormat": output_format, "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde,
                 "BucketColumns": [], "SortColumns": [], "Parameters": storage_words, "StoredAsSubDirectories": false,
             });
@@ -284,6 +295,7 @@ fn new_entries_say_what_the_older_connectors_say() {
                     named.map(|(key, value)| format!("{}={value}/", key["Name"].as_str().unwrap())).collect();
                 let mut storage = storage.clone();
                 storage["Location"] = json!(format!("s3://lake/p/demo/my_things/{folder}"));
+                storage["Columns"] = columns.clone();
                 let expected = json!({ "Values": values, "StorageDescriptor": storage });
                 assert_eq!(as_written(partition.clone()), expected, "{config}");
             }

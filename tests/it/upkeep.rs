@@ -183,7 +183,7 @@ fn a_partition_that_lies_elsewhere_is_never_written_beside() {
     let ran = lab.write(&config, &catalog(&["a"], "append"), &(records("a", 0..3, "y") + &state("a", 1)));
     let (kind, message) = ran.error();
     assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
-    assert!(message.contains("partition 2 of demo.a") && message.contains("compacted/day-2"), "{message}");
+    assert!(message.contains("partition at_day=2 of demo.a") && message.contains("point it there"), "{message}");
     assert_eq!(lab.objects(), before);
 }
 
@@ -304,7 +304,7 @@ fn late_in_a_partition(moved: bool) {
     let expected: (i32, &[i64]) = if moved { (1, &[2]) } else { (0, &[2, 1]) };
     assert_eq!((ran.code.unwrap(), ran.state_ids().as_slice()), expected, "{}", ran.stdout);
     if moved {
-        assert!(ran.error().1.contains("partition 2 of demo.slow"), "{}", ran.error().1);
+        assert!(ran.error().1.contains("partition at_day=2 of demo.slow"), "{}", ran.error().1);
     } else {
         assert_eq!(lab.value("SELECT count(*) FROM demo.slow"), 1);
     }
