@@ -16,7 +16,8 @@ fn large(stream: &str) -> String {
 
 #[test]
 fn signals_undo_what_is_not_committed() {
-    for (nth, tables) in Tables::ALL.into_iter().enumerate() {
+    // Parquet would make nothing of such rows, and so no part.
+    for (nth, tables) in Tables::OF_ANY_FORMAT.into_iter().enumerate() {
         // One after the other with each kind of tables, and both with one of them.
         let signals = [("TERM", 143), ("INT", 130)];
         for (signal, code) in if nth == 1 { &signals[..] } else { &signals[nth / 2..=nth / 2] }.iter().copied() {
