@@ -288,10 +288,8 @@ def soak(inputs, seconds):
     first, second = max(sizes[:half]), max(sizes[half:])
     print(f"\n{seconds} s of the same at a limit of 64 MiB, {rounds * size / 1e6:.0f} MB: at most {first:.0f} MiB resident "
           f"in the first half, {second:.0f} MiB in the second")
-    # What the allocator keeps after a peak comes and goes; a leak of half a percent of the input would be 40 MiB.
-    wrong = [f"memory grew from {first:.0f} to {second:.0f} MiB"] if second > 1.1 * first + 24 else []
-    # The limit and the constant that is stated for everything beside it.
-    return wrong + ([f"{second:.0f} MiB resident in the soak"] if second > 64 + 128 else [])
+    wrong = [f"memory grew from {first:.0f} to {second:.0f} MiB"] if second > 1.1 * first + 8 else []
+    return wrong + ([f"{second:.0f} MiB resident in the soak"] if second > 160 else [])
 
 
 def interpreter():

@@ -53,8 +53,8 @@ pub struct Config {
     pub commit_interval: Duration,
     /// Size of a data file, encoded, at which the next one begins. Bytes.
     pub target_file_bytes: u64,
-    /// Size of a Parquet row group, encoded. Bytes.
-    pub row_group_bytes: u64,
+    /// Size of a Parquet row group, encoded, when the user chose one. Bytes.
+    pub row_group_bytes: Option<u64>,
     /// The memory bound in bytes, when the user chose one.
     pub memory_limit_bytes: Option<u64>,
     /// One endpoint for all services, instead of AWS's own.

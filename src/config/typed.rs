@@ -101,7 +101,7 @@ pub fn parse(text: &str, environment: impl Fn(&str) -> Option<String>) -> anyhow
             60.0 * settings.number("commit_interval_minutes", 0.01, 1440.0)?.unwrap_or(15.0),
         ),
         target_file_bytes: MIB * settings.whole("target_file_size_mb", 1, 5120)?.unwrap_or(256),
-        row_group_bytes: MIB * settings.whole("parquet_row_group_mb", 1, 1024)?.unwrap_or(32),
+        row_group_bytes: settings.whole("parquet_row_group_mb", 1, 1024)?.map(|size| MIB * size),
         memory_limit_bytes: settings.whole("memory_limit_mb", 64, 1024 * 1024)?.map(|limit| MIB * limit),
         endpoint_url: endpoint_url(&mut settings)?,
     };
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!((config.file_format, config.partitioning), (None, Partitioning::None));
         assert_eq!((config.float_as_decimal, config.metadata_columns), (false, None));
         assert_eq!(config.commit_interval, Duration::from_secs(900));
-        assert_eq!((config.target_file_bytes, config.row_group_bytes), (256 << 20, 32 << 20));
+        assert_eq!((config.target_file_bytes, config.row_group_bytes), (256 << 20, None));
         assert!(config.partition_fields.is_empty() && config.kms_key_id.is_none());
         assert!(config.memory_limit_bytes.is_none() && config.endpoint_url.is_none() && config.default_tag.is_none());
     }
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!((config.default_tag, config.partitioning), (Some(tag), Partitioning::YearMonthDay));
         assert_eq!((config.float_as_decimal, config.metadata_columns), (true, Some(true)));
         assert_eq!(config.commit_interval, Duration::from_millis(600));
-        assert_eq!((config.target_file_bytes, config.row_group_bytes), (1 << 20, 2 << 20));
+        assert_eq!((config.target_file_bytes, config.row_group_bytes), (1 << 20, Some(2 << 20)));
         assert_eq!(config.memory_limit_bytes, Some(64 << 20));
         assert_eq!(config.endpoint_url.as_deref(), Some("http://localhost:4566"));
     }

@@ -27,6 +27,9 @@ use crate::protocol::{ConfiguredStream, Truncation};
 use crate::schema::partition::Partitioner;
 use crate::stage::Stage;
 
+/// Row groups are no larger than this unless the user says so.
+const ROW_GROUP_BYTES: u64 = 32 * 1024 * 1024;
+
 /// Who writes: told to every table and object.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -107,7 +110,7 @@ impl Lake {
         for (plan, stream) in plans.into_iter().zip(streams) {
             let (plan, mut replaced, iceberg) = plan?;
             leftovers.append(&mut replaced);
-            targets.push(target(config, stream, &plan, iceberg.as_deref(), identity)?);
+            targets.push(target(config, stream, &plan, iceberg.as_deref(), identity, budget)?);
             tables.push(LakeTable {
                 ready: plan.exists && plan.added.is_empty(),
                 read_at: Instant::now(),
@@ -193,12 +196,19 @@ async fn plan_iceberg(
     Ok((plan, Vec::new(), Some(Box::new(table))))
 }
 
+/// The size of row groups when the user chose none. A row group that ends stands in memory twice for a moment, as pages and
+/// as the bytes of its object, so what is small beside the limit keeps the peak near it.
+fn row_group_bytes(budget: &Budget) -> u64 {
+    (budget.limit() / 8).min(ROW_GROUP_BYTES)
+}
+
 fn target(
     config: &Config,
     stream: &ConfiguredStream,
     plan: &Plan,
     iceberg: Option<&iceberg::Table>,
     identity: &Identity,
+    budget: &Budget,
 ) -> anyhow::Result<Target> {
     let mut key_value_metadata = vec![("destination-aws-datalake.version".to_owned(), identity.version.to_owned())];
     if let Some(sync_id) = stream.sync_id {
@@ -219,7 +229,7 @@ fn target(
             Some(_) => TimestampStyle { parquet: ParquetTimestamps::Micros, ..TimestampStyle::default() },
             None => plan.timestamps,
         },
-        row_group_bytes: config.row_group_bytes,
+        row_group_bytes: config.row_group_bytes.unwrap_or_else(|| row_group_bytes(budget)),
         key_value_metadata,
         field_ids: iceberg.map(|table| table.ids.clone()).unwrap_or_default(),
     })?;

@@ -175,7 +175,7 @@ fn year_month_and_day_of_the_cursor_are_the_older_keys() {
 fn a_bound_on_open_partitions_loses_no_row() {
     let lab = Lab::new();
     let config = lab.config(json!({ "partition_fields": ["id"], "memory_limit_mb": 64 }));
-    let many = 4300;
+    let many = 4600;
     let mut refresh = catalog(&["a"], "append");
     for (key, value) in [("generation_id", 1), ("minimum_generation_id", 1), ("sync_id", 1)] {
         refresh["streams"][0][key] = json!(value);
@@ -186,7 +186,7 @@ fn a_bound_on_open_partitions_loses_no_row() {
     assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{}", ran.stdout);
     assert!(ran.peak_kib < (64 + 128) * 1024, "{} KiB", ran.peak_kib);
     // 100 partitions are registered in one call.
-    assert_eq!(lab.calls("BatchCreatePartition").len(), 43);
+    assert_eq!(lab.calls("BatchCreatePartition").len(), 46);
     let keys = lab.objects();
     assert!(keys.len() > usize::try_from(many).unwrap() + 500, "{}: no partition was closed early", keys.len());
     let mut rows: BTreeMap<String, u32> = BTreeMap::new();
