@@ -2,10 +2,12 @@
 //! become one ERROR trace.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use rand::Rng as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,17 +69,13 @@ struct Configured {
 /// Runs the command of `arguments` (the program's name first).
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(positional(arguments)) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Help goes to stdout with 0; a wrong command line cannot be answered in the protocol.
-            drop(error.print());
-            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
-        }
-    };
     let level = std::env::var("LOG_LEVEL").ok();
     let (emitter, key) = Emitter::stdout(Level::from_setting(level.as_deref()));
     trace_panics(&emitter);
+    let arguments = match Arguments::try_parse_from(positional(arguments)) {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error, &emitter),
+    };
     let result = match arguments.command {
         Command::Spec => emitter.spec(SPEC).map(|()| 0).map_err(anyhow::Error::new),
         Command::Check(configured) => in_runtime(check(configured, &emitter)),
@@ -91,6 +89,25 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and the version go to stdout; a wrong command line is told like any other mistake, and to a person in full.
+fn explain(error: &clap::Error, emitter: &Emitter) -> ExitCode {
+    if !error.use_stderr() || std::io::stderr().is_terminal() {
+        drop(error.print());
+    }
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let what = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    };
+    let error = Failure::config(format!(
+        "the command line is wrong: {what}; the commands are: spec, check --config FILE, write --config FILE --catalog FILE"
+    ));
+    drop(emitter.trace_error(&classify(&error)));
+    ExitCode::FAILURE
 }
 
 /// The Kotlin connectors take `--write` for `write`; both mean the same.
@@ -288,4 +305,34 @@ fn stop_on_signals() -> anyhow::Result<(watch::Receiver<bool>, Signalled)> {
 /// 16 hexadecimal digits that name this process in everything it writes.
 fn token() -> String {
     format!("{:016x}", rand::rng().random::<u64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Run by the test below, in a process of its own.
+    #[test]
+    #[ignore = "it ends its process"]
+    fn a_defect() {
+        let (emitter, _) = Emitter::stdout(Level::Info);
+        trace_panics(&emitter);
+        drop(std::thread::spawn(|| -> () { panic!("with a planted value") }).join());
+    }
+
+    #[test]
+    fn a_defect_is_one_trace_without_what_it_was_about() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "cli::tests::a_defect", "--ignored", "--nocapture"]).env("RUST_BACKTRACE", "full");
+        let output = child.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(!said.contains("planted") && output.stderr.is_empty(), "{said}");
+        let traces: Vec<serde_json::Value> =
+            said.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(traces.len(), 1, "{said}");
+        let error = &traces[0]["trace"]["error"];
+        assert_eq!(error["failure_type"], "system_error");
+        assert!(error["message"].as_str().unwrap().contains("cli.rs"), "{said}");
+    }
 }

@@ -30,6 +30,25 @@ fn spec_prints_the_specification_at_once() {
     }
 }
 
+/// The platform reads stdout alone.
+#[test]
+fn a_wrong_command_line_is_told_in_the_protocol() {
+    let cases: [(&[&str], &str); 4] = [
+        (&[], "a command is missing"),
+        (&["discover"], "discover"),
+        (&["write", "--config", "c.json"], "--catalog"),
+        (&["check", "--config"], "--config"),
+    ];
+    for (arguments, named) in cases {
+        let mut command = lab::binary();
+        command.args(arguments);
+        let ran = Running::new(command, tempfile::tempdir().unwrap()).end();
+        let (kind, message) = ran.error();
+        assert_eq!((ran.code, ran.stderr.as_str(), kind.as_str()), (Some(1), "", "config_error"), "{}", ran.stdout);
+        assert!(message.contains(named) && message.contains("write --config FILE --catalog FILE"), "{message}");
+    }
+}
+
 #[test]
 fn check_succeeds_and_leaves_nothing_behind() {
     for config in [json!({}), json!({ "lakeformation_governed_tables": true, "bucket_prefix": "/a/b/" })] {
