@@ -7,7 +7,7 @@ use crate::schema::coerce::ChangeKind;
 use crate::schema::text;
 
 /// How many undeclared fields of a stream are named; records may have a new one each, and memory has a bound.
-pub const MAX_NAMES: usize = 100;
+pub(super) const MAX_NAMES: usize = 100;
 /// How much of an undeclared field's name is kept, in characters.
 const MAX_NAME_CHARS: usize = 100;
 
@@ -22,9 +22,11 @@ pub struct Losses {
     named: HashSet<Box<str>>,
     /// Names to be said.
     unnamed: Vec<String>,
-    /// Whether there are more than may be named; and whether that was said.
+    /// Whether there are more than may be named.
     beyond: bool,
-    beyond_said: bool,
+    /// Whether there are some that are not named; and whether that was said.
+    nameless: bool,
+    nameless_said: bool,
 }
 
 /// How many values became NULL and how many were cut.
@@ -65,7 +67,7 @@ pub struct Loss {
 pub struct Undeclared {
     /// How many values.
     pub count: u64,
-    /// The fields that have not been named before; at most [`MAX_NAMES`] of a stream are.
+    /// The fields that have not been named before; at most 100 of a stream are.
     pub names: Vec<String>,
     /// Whether there are others, which are not named. Said once.
     pub others: bool,
@@ -102,7 +104,7 @@ impl Losses {
     pub fn drain_undeclared(&mut self) -> Option<Undeclared> {
         let count = std::mem::take(&mut self.undeclared);
         let names = std::mem::take(&mut self.unnamed);
-        let others = self.beyond && !std::mem::replace(&mut self.beyond_said, self.beyond);
+        let others = self.nameless && !std::mem::replace(&mut self.nameless_said, self.nameless);
         (count > 0).then_some(Undeclared { count, names, others })
     }
 
@@ -136,15 +138,25 @@ impl Losses {
         }
         let dot = if parent.is_empty() { "" } else { "." };
         let key = text::unescape(raw_key).0;
+        // The members of an object can be data: addresses, numbers of customers. Only what can be a name is told.
+        if !parent.is_empty() && !is_identifier(&key) {
+            self.nameless = true;
+            return;
+        }
         let name: String = parent.chars().chain(dot.chars()).chain(key.chars()).take(MAX_NAME_CHARS).collect();
         if self.named.contains(name.as_str()) {
             return;
         }
         if self.named.len() >= MAX_NAMES {
-            self.beyond = true;
+            (self.beyond, self.nameless) = (true, true);
             return;
         }
         self.named.insert(name.as_str().into());
         self.unnamed.push(name);
     }
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 pub use field_ids::FieldId;
 pub use layout::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
-pub use losses::{ChangeCounts, Loss, Losses, MAX_NAMES, Undeclared};
+pub use losses::{ChangeCounts, Loss, Losses, Undeclared};
 pub use record::NoObject;
 pub use statistics::{Bound, ColumnStatistics, Statistics};
 

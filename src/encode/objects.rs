@@ -257,7 +257,7 @@ fn names_of_undeclared_fields_are_bounded() {
         encoder.append(&Row { data: &data, emitted_at_ms: 0, source_changes: None }, &mut losses).unwrap();
     }
     let undeclared = losses.drain_undeclared().unwrap();
-    assert_eq!((undeclared.count, undeclared.names.len()), (1000, MAX_NAMES));
+    assert_eq!((undeclared.count, undeclared.names.len()), (1000, losses::MAX_NAMES));
     assert!(undeclared.others && losses.drain_undeclared().is_none());
     assert!(undeclared.names.iter().all(|name| name.chars().count() <= 100));
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::writer::{SealReason, Sizes, Writer};
 use crate::aws::Aws;
 use crate::budget::Budget;
-use crate::encode::{Loss, MAX_NAMES};
+use crate::encode::Loss;
 use crate::protocol::{Emitter, Level, Waited};
 use crate::schema::coerce::ChangeKind;
 use crate::schema::partition::{LONGEST_VALUE, NULL_PARTITION};
@@ -171,7 +171,7 @@ pub(super) fn report_losses(emitter: &Emitter, writer: &mut Writer) {
     if let Some(undeclared) = writer.losses.drain_undeclared() {
         let mut names = undeclared.names;
         if undeclared.others {
-            names.push(format!("and others, of which only the first {MAX_NAMES} are named"));
+            names.push("and others, which are not named".to_owned());
         }
         let names = names.join(", ");
         emitter.log(
