@@ -55,7 +55,8 @@ pub(super) fn is_assured(facts: &[Facts]) -> bool {
 /// At the end of the input. `last_is_global` says that the last message was a GLOBAL or LEGACY state.
 pub(super) fn at_end(facts: &[Facts], last_is_global: bool) -> Verdict {
     let mut verdict = Verdict { complete: so_far(facts), ..Verdict::default() };
-    let waiting = || facts.iter().filter(|f| f.replaces && f.status != Some(Ending::Complete));
+    // A refresh that is resumed is appended to the table that shows it, and its COMPLETE is due all the same.
+    let waiting = || facts.iter().filter(|f| (f.replaces || f.expects_complete) && f.status != Some(Ending::Complete));
     let silent = facts.iter().all(|f| f.status.is_none());
     let unfinished: Vec<&Facts> =
         waiting().filter(|f| f.expects_complete || f.status == Some(Ending::Incomplete) || !silent).collect();
@@ -84,8 +85,10 @@ pub(super) fn at_end(facts: &[Facts], last_is_global: bool) -> Verdict {
         }
     }
     if !unfinished.is_empty() {
+        let all_wait = unfinished.iter().all(|f| f.replaces);
+        let so = if all_wait { ", so their tables still show their former rows" } else { "" };
         verdict.error = Some(Failure::transient(format!(
-            "the source ended before these streams were complete, so their tables still show their former rows: {}",
+            "the source ended before these streams were complete{so}: {}",
             names(&unfinished)
         )));
     }
@@ -168,6 +171,13 @@ mod tests {
         assert_eq!(judged(std::slice::from_ref(&done), false), (vec![0], false, 0));
         assert_eq!(judged(&[done, broken], false), (vec![0], true, 0));
         assert_eq!(judged(&[refresh("a")], false), (vec![], true, 0));
+    }
+
+    #[test]
+    fn a_resumed_refresh_needs_its_complete_too() {
+        let resumed = Facts { replaces: false, ..refresh("a") };
+        assert_eq!(judged(std::slice::from_ref(&resumed), false), (vec![], true, 0));
+        assert_eq!(judged(&[Facts { status: Some(Ending::Complete), ..resumed }], false), (vec![], false, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A sandbox in a folder of its own, and the real binary run against it.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -180,6 +181,42 @@ impl Lab {
         let mut running = self.spawn(config, catalog);
         running.feed(input);
         running.end()
+    }
+
+    /// Runs `write` as the platform does: a shell, three named pipes, and user 1000 where we may choose.
+    pub(crate) fn write_wrapped(&self, config: &Value, catalog: &Value, input: &[u8]) -> Ran {
+        let files = tempfile::tempdir().unwrap();
+        let path = |name: &str| files.path().join(name);
+        let binary = path("destination");
+        std::fs::copy(env!("CARGO_BIN_EXE_destination-aws-datalake"), &binary).unwrap();
+        std::fs::write(path("connectorConfig.json"), config.to_string()).unwrap();
+        std::fs::write(path("catalog.json"), catalog.to_string()).unwrap();
+        let made = Command::new("mkfifo").args(["stdin", "stdout", "stderr"].map(path)).status().unwrap();
+        assert!(made.success());
+        let opened = Command::new("chmod").args(["-R", "a+rwX"]).arg(files.path()).status().unwrap();
+        assert!(opened.success());
+        let am_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+        let as_user: &[&str] = if am_root {
+            &["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "sh", "-c"]
+        } else {
+            &["sh", "-c"]
+        };
+        let script = "eval \"$AIRBYTE_ENTRYPOINT write --config connectorConfig.json --catalog catalog.json\" \
+                      2> stderr > stdout < stdin";
+        let mut command = Command::new(as_user[0]);
+        command.args(&as_user[1..]).arg(script).current_dir(files.path());
+        command.env("AIRBYTE_ENTRYPOINT", &binary).env("AWS_ENDPOINT_URL", self.sandbox().endpoint());
+        let mut child = command.spawn().unwrap();
+        let read = |name: &str| {
+            let path = path(name);
+            std::thread::spawn(move || std::fs::read_to_string(path).unwrap())
+        };
+        let (stderr, stdout) = (read("stderr"), read("stdout"));
+        std::fs::write(path("stdin"), input).unwrap();
+        let code = child.wait().unwrap().code();
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let messages = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Ran { code, messages, stdout, stderr, peak_kib: 0 }
     }
 
     /// Runs `write`, and demands that it succeeds.
@@ -517,4 +554,21 @@ pub(crate) fn complete(stream: &str) -> String {
         json!({ "type": "TRACE", "trace": { "type": "STREAM_STATUS", "emitted_at": 1.0,
             "stream_status": { "stream_descriptor": { "name": stream }, "status": "COMPLETE" } } })
     )
+}
+
+/// A catalog of stream `a` in a refresh that brings a generation, by the sync of the same number; without one it is an
+/// append.
+pub(crate) fn refresh_of(generation: Option<u64>) -> Value {
+    let mut catalog = catalog(&["a"], "append");
+    if let Some(generation) = generation {
+        for key in ["generation_id", "minimum_generation_id", "sync_id"] {
+            catalog["streams"][0][key] = json!(generation);
+        }
+    }
+    catalog
+}
+
+/// All of such a refresh: records, a state and the COMPLETE.
+pub(crate) fn refreshed(ids: std::ops::Range<u64>, version: &str) -> String {
+    records("a", ids, version) + &state("a", 1) + &complete("a")
 }

@@ -13,8 +13,10 @@
 //! env: NAME=VALUE
 //! fault: {…}                     (of the sandbox)
 //! edit: users NAME VALUE         (a table parameter that somebody else sets, or removes with no value, before)
-//! > record users 1 old           (also: state, global, legacy, complete, incomplete; or the line itself)
+//! > record users 1 old           (also: state, global, legacy, complete, incomplete, and big with a text of that many
+//!                                bytes; or the line itself)
 //! >e {"type":…}\r\n              (with escapes, and without a newline of its own)
+//! wrapped:                       (run by a shell over named pipes as user 1000, as the platform does it)
 //! kill: 1                        (SIGKILL once so many states are out, instead of the end of the input)
 //! look: SELECT …                 (a query after the sync)
 //! < {"type":"STATE",…}           (each line of stdout but LOGs below WARN; times, tokens and hosts erased)
@@ -57,6 +59,11 @@ fn input() {
 #[test]
 fn errors() {
     run("errors");
+}
+
+#[test]
+fn types() {
+    run("types");
 }
 
 #[test]
@@ -163,6 +170,7 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
     let mut environment = Vec::new();
     let mut input: Vec<u8> = Vec::new();
     let mut kill = None;
+    let mut wrapped = false;
     let mut looks = Vec::new();
     for line in &sync.given {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -178,6 +186,7 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
                 input.push(b'\n');
             }
             ">e" => input.extend(unescape(rest)),
+            "wrapped:" => wrapped = true,
             "kill:" => kill = Some(rest.parse::<usize>().unwrap()),
             "look:" => looks.push(rest),
             "---" | "#" | "" => {}
@@ -187,13 +196,17 @@ fn play_sync(lab: &Lab, kind: &str, sync: &Sync) -> Vec<String> {
     let config = Tables::named(kind).config(lab, config);
     // Nothing is told by way of a backtrace either.
     environment.push(("RUST_BACKTRACE", "full"));
-    let mut running = lab.spawn_with(&config, &catalog, &environment);
-    running.feed_bytes(&input);
-    let ran = match kill {
-        None => running.end(),
-        Some(states) => {
-            running.wait_for_states(states, Duration::from_secs(30));
-            running.kill()
+    let ran = if wrapped {
+        lab.write_wrapped(&config, &catalog, &input)
+    } else {
+        let mut running = lab.spawn_with(&config, &catalog, &environment);
+        running.feed_bytes(&input);
+        match kill {
+            None => running.end(),
+            Some(states) => {
+                running.wait_for_states(states, Duration::from_secs(30));
+                running.kill()
+            }
         }
     };
     let told: Vec<&str> = ran.stdout.lines().filter(|line| !line.contains("\"type\":\"STATE\"")).collect();
@@ -233,6 +246,8 @@ fn message(line: &str) -> String {
         "legacy" => {
             json!({ "type": "STATE", "state": { "data": { "cursor": number(1) }, "id": number(1) } }).to_string()
         }
+        "big" => lab::record(words[1], 1, "")
+            .replace("\"version\":\"\"", &format!("\"text\":\"{}\"", "x".repeat(words[2].parse().unwrap()))),
         "complete" => lab::complete(words[1]),
         "incomplete" => lab::complete(words[1]).replace("COMPLETE", "INCOMPLETE"),
         _ => line.to_owned(),
