@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use aws_sdk_glue::types::{Partition, StorageDescriptor, Table};
+use aws_sdk_glue::types::{Partition, PartitionInput, StorageDescriptor, Table};
 use tokio::time::Instant;
 
 use super::glue::{self, Catalog, History};
-use super::partitions::Values;
+use super::partitions::{PER_GET, Values};
 use super::table::{Location, Plan, parameter};
 use super::{LakeTable, Watch, definition};
 use crate::aws::{Aws, Patience};
@@ -124,48 +124,53 @@ async fn register_partitions(
         bucket: plan.location.bucket.clone(),
         folder: format!("{}/{}", plan.location.folder, by.folder(values).trim_end_matches('/')),
     };
-    let is_new = ready.as_ref().is_some_and(|ready| ready.is_new);
-    let mut known = match catalog.known_partitions(&plan.name, if is_new { &[] } else { partitions }).await {
-        Err(error) if error.has_code("EntityNotFoundException") => return Err(dropped(plan)),
-        known => known?,
-    };
     let in_order = |partition: &Partition| {
         glue::partition_location(partition) == Some(folder(partition.values())) && has_columns(plan, partition)
     };
-    if known.len() == partitions.len() && known.iter().all(in_order) {
-        return Ok(());
-    }
-    let Ready { storage, .. } = match ready {
-        Some(ready) => ready,
-        None => Box::pin(ensure(catalog, plan, true)).await?,
-    };
-    let found: HashSet<&[String]> = known.iter().map(Partition::values).collect();
-    let new: Vec<_> = partitions
-        .iter()
-        .filter(|values| !found.contains(values.as_slice()))
-        .map(|values| definition::partition(&storage, values, &folder(values)))
-        .collect();
-    let raced = catalog.create_partitions(&plan.name, new).await?;
-    known.extend(catalog.known_partitions(&plan.name, &raced).await?);
-    for partition in &known {
-        if glue::partition_location(partition) != Some(folder(partition.values())) {
-            return Err(Failure::config(format!(
-                "partition {} of {} does not lie in its folder under {}, where this sync writes: point it there, or \
-                 drop it",
-                by.told(partition.values()),
-                plan.name,
-                plan.location.uri()
+    let mut ready = ready;
+    // Each comes with all its columns, so no more are held than one call brings.
+    for partitions in partitions.chunks(PER_GET) {
+        let is_new = ready.as_ref().is_some_and(|ready| ready.is_new);
+        let mut known = match catalog.known_partitions(&plan.name, if is_new { &[] } else { partitions }).await {
+            Err(error) if error.has_code("EntityNotFoundException") => return Err(dropped(plan)),
+            known => known?,
+        };
+        if known.len() == partitions.len() && known.iter().all(in_order) {
+            continue;
+        }
+        let now = match ready.take() {
+            Some(ready) => ready,
+            None => Box::pin(ensure(catalog, plan, true)).await?,
+        };
+        let storage = &ready.insert(now).storage;
+        let found: HashSet<&[String]> = known.iter().map(Partition::values).collect();
+        let new = partitions.iter().filter(|values| !found.contains(values.as_slice()));
+        let new = new.map(|values| (values.clone(), ())).collect();
+        let define = |values: &Values, (): &()| definition::partition(storage, values, &folder(values));
+        let raced = catalog.create_partitions(&plan.name, new, define).await?;
+        known.extend(catalog.known_partitions(&plan.name, &raced).await?);
+        for partition in &known {
+            if glue::partition_location(partition) != Some(folder(partition.values())) {
+                return Err(Failure::config(format!(
+                    "partition {} of {} does not lie in its folder under {}, where this sync writes: point it there, \
+                     or drop it",
+                    by.told(partition.values()),
+                    plan.name,
+                    plan.location.uri()
+                )));
+            }
+        }
+        let stale = known.iter().filter_map(|partition| definition::partition_in_step(storage, partition));
+        let stale = stale.map(|input| (input.values().to_vec(), input)).collect();
+        if let Some(gone) = catalog.update_partitions(&plan.name, stale, PartitionInput::clone).await?.first() {
+            let gone = by.told(gone);
+            return Err(Failure::transient(format!(
+                "partition {gone} of {} was dropped meanwhile: try again",
+                plan.name
             )));
         }
     }
-    let stale = known.iter().filter_map(|partition| definition::partition_in_step(&storage, partition)).collect();
-    match catalog.update_partitions(&plan.name, stale).await?.first() {
-        None => Ok(()),
-        Some(gone) => {
-            let gone = by.told(gone);
-            Err(Failure::transient(format!("partition {gone} of {} was dropped meanwhile: try again", plan.name)))
-        }
-    }
+    Ok(())
 }
 
 /// Whether a partition has every column that is written: engines read it by its own.

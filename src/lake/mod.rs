@@ -20,18 +20,17 @@ mod probe;
 mod publish;
 mod sweep;
 mod switch;
+mod switching;
 mod table;
 mod timestamps;
 mod transaction;
 mod waiting;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use futures_util::stream::{self, StreamExt as _};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::aws::Aws;
@@ -41,19 +40,20 @@ use crate::encode::Statistics;
 use crate::failure::{AtStream, Failure};
 use crate::stage::{Published, Sealed};
 use publish::Publishing;
+use switch::Switched;
+use switching::Switching;
 
 pub use deletion::Deletable;
 pub use prepare::{Identity, Target};
 pub use probe::{has_database, probe_iceberg, probe_tag, probe_transaction};
 pub use sweep::{DeadAreas, Sweep};
+pub use watch::Watch;
 
 use table::{Kind, Location, Mode, Plan};
 use waiting::Waiting;
 
 /// Characters of a process token.
 const TOKEN_CHARS: usize = 16;
-/// How long a commit that shall end soon still waits for objects.
-const HURRIED: Duration = Duration::from_secs(4);
 /// Tables worked on at one time.
 const CONCURRENT_TABLES: usize = 16;
 
@@ -110,89 +110,6 @@ pub struct Checkpoint {
     pub complete: Vec<CompleteStream>,
 }
 
-/// The terms of one commit.
-pub struct Watch {
-    /// When the commit began.
-    pub begun: Instant,
-    /// How long it may take as a whole, new transactions included. What is not published by then is left to the next
-    /// commit, so that a stream on a slow line holds up nobody else.
-    pub limit: Duration,
-    /// Set when the commit shall come to its end soon: it registers what is published, and leaves the rest.
-    pub hurry: watch::Receiver<bool>,
-    /// Whether tables that are not ready in time are left to the next commit, instead of being an error.
-    pub leaves: bool,
-    /// Set when the process shall end: a commit that has published nothing yet is then not begun.
-    pub stop: watch::Receiver<bool>,
-    /// Whether somebody still reads our output.
-    pub heard: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Set once the first object of this commit is published, or a table may be switched.
-    pub published: Arc<AtomicBool>,
-    /// Whether tables may not be committed apart from each other (GLOBAL and LEGACY states).
-    pub indivisible: bool,
-}
-
-impl Watch {
-    fn is_heard(&self) -> bool {
-        (self.heard)()
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
-    }
-
-    /// When columns and partitions must be there. All tables begin at once, so none comes too late for it.
-    fn ready_by(&self) -> Instant {
-        self.begun + self.limit / 2
-    }
-
-    /// Comes when tables that are not ready are waited for no longer: the last answer may take a little more than its
-    /// time.
-    async fn is_unready(&self) {
-        let mut hurry = self.hurry.clone();
-        let hurried = async {
-            if self.indivisible || hurry.wait_for(|hurry| *hurry).await.is_err() {
-                std::future::pending().await
-            }
-            tokio::time::sleep(HURRIED).await;
-        };
-        tokio::select! {
-            () = tokio::time::sleep_until(self.ready_by() + self.limit / 8) => {}
-            () = hurried => {}
-        }
-    }
-
-    /// Whether a table that is not ready now is left to the next commit. Tables that must move together leave none behind.
-    fn leaves_unready(&self) -> bool {
-        let late = *self.hurry.borrow() || (self.leaves && Instant::now() >= self.ready_by());
-        late && !self.indivisible
-    }
-
-    /// When this commit goes on with what is published; never, where all tables must move together.
-    fn published_by(&self) -> Option<Instant> {
-        (!self.indivisible).then(|| (self.begun + self.limit * 3 / 4).max(Instant::now() + self.limit / 6))
-    }
-
-    /// The same for a commit that shall end soon. Tables that must move together get all of its time: what is late would
-    /// fail them all.
-    fn hurried_by(&self) -> Instant {
-        match self.published_by() {
-            Some(published_by) => published_by.min(Instant::now() + HURRIED),
-            None => self.begun + self.limit,
-        }
-    }
-
-    /// When registration and switches must be done, counted from now where publishing has taken all the time.
-    fn registered_by(&self) -> Instant {
-        (self.begun + self.limit).max(Instant::now() + self.limit / 4)
-    }
-}
-
-impl std::fmt::Debug for Watch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("limit", &self.limit).finish_non_exhaustive()
-    }
-}
-
 /// What a commit did.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -220,8 +137,10 @@ struct LakeTable {
     waiting: Waiting,
     /// Objects on their way to being published, by their partition.
     publishing: HashMap<Vec<String>, usize>,
-    /// Left by a commit that could not wait for the table to be ready.
+    /// Left by a commit that could not wait for the table to be ready, or to be switched.
     unready: Vec<Batch>,
+    /// Its partitions are being pointed at the area; until that is done nothing is added there.
+    is_switching: bool,
     /// Of an Iceberg table, what it is beside the plan.
     iceberg: Option<Box<iceberg::Table>>,
 }
@@ -235,10 +154,14 @@ struct Work<'t> {
     staged: Vec<Staged>,
     claims: Vec<Claim>,
     switch: bool,
+    /// The catalog is to be told, and has not been yet.
+    pending: bool,
     error: Option<anyhow::Error>,
     /// It is not proven that the table shows the folder its objects go to.
     astray: bool,
     leftovers: Vec<Location>,
+    /// What a switch that has begun has still to do.
+    rest: Option<Box<switch::Rest>>,
 }
 
 impl Work<'_> {
@@ -248,6 +171,15 @@ impl Work<'_> {
 
     fn is_external(&self) -> bool {
         self.table.plan.kind == Kind::External
+    }
+
+    /// Whether there is anything to tell the catalog after objects are published: readers of a plain table see those.
+    fn concerns_catalog(&self) -> bool {
+        match self.table.plan.kind {
+            Kind::External => self.switch && !self.table.is_switching,
+            Kind::Governed => self.switch || (self.appends() && !self.staged.is_empty()),
+            Kind::Iceberg => true,
+        }
     }
 
     fn appends(&self) -> bool {
@@ -266,7 +198,8 @@ pub struct Lake {
     files: Box<iceberg::Files>,
     tables: Vec<LakeTable>,
     publishing: Publishing,
-    /// Whether any table has been left unready.
+    switching: Switching,
+    /// Whether objects of any table have been left for the next commit.
     has_unready: bool,
     /// Replaced locations that may be deleted once the states are out.
     leftovers: Vec<Location>,
@@ -296,14 +229,10 @@ impl Lake {
             if watch.indivisible && work.iter().any(|w| w.table.is_publishing()) {
                 work.iter_mut().for_each(|work| work.fail(follows()));
             }
-            let deadline = watch.registered_by();
-            take_iceberg(&self.files, &mut work, deadline).await;
             if work.iter().any(|w| w.switch) {
                 watch.published.store(true, Ordering::Release);
             }
-            register_governed(&self.aws, &mut work, watch, deadline).await;
-            switch_external(&self.aws, &mut work, watch, deadline).await;
-            commit_iceberg(&self.files, &mut work, watch, deadline).await;
+            register(&self.aws, &self.files, &mut self.switching, &mut work, watch).await;
             for work in &mut work {
                 settle(work, &mut outcome);
                 self.leftovers.append(&mut work.leftovers);
@@ -319,16 +248,18 @@ impl Lake {
         outcome
     }
 
-    /// Whether objects of an earlier commit are still being published. The next commit takes them.
+    /// Whether objects of an earlier commit are still being published, or a table is still being switched. The next
+    /// commit takes them.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
-        self.has_unready || self.publishing.is_busy()
+        self.has_unready || self.publishing.is_busy() || self.switching.is_busy()
     }
 
     /// Waits until one more of those is done, for ever if there is none.
     pub async fn one_more(&mut self) {
-        if !self.has_unready {
-            self.publishing.one_more().await;
+        tokio::select! {
+            () = self.publishing.one_more() => {}
+            () = self.switching.one_more() => {}
         }
     }
 
@@ -371,7 +302,12 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
     for (index, (table, mut batches)) in tables.iter_mut().zip(batches).enumerate() {
         let index = StreamIndex(index);
         batches.append(&mut table.unready);
-        let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete.contains(&index);
+        if table.is_switching {
+            // What came after the stream's end is appended to what it shows then.
+            table.unready = std::mem::take(&mut batches);
+        }
+        let complete = complete.contains(&index) || table.is_switching;
+        let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete;
         if !batches.is_empty() || switch || table.is_publishing() {
             work.push(Work {
                 index,
@@ -380,9 +316,11 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
                 staged: Vec::new(),
                 claims: Vec::new(),
                 switch,
+                pending: false,
                 error: None,
                 astray: false,
                 leftovers: Vec::new(),
+                rest: None,
             });
         }
     }
@@ -420,6 +358,29 @@ fn unanswered() -> anyhow::Error {
     Failure::transient("Glue did not answer in time: try again")
 }
 
+/// Tells the catalog what is published. Where the time is over, what has not been told by then has failed: whether a call
+/// without an answer has had its effect is then as open as after the kill that would come next.
+async fn register(aws: &Aws, files: &iceberg::Files, switching: &mut Switching, work: &mut [Work<'_>], watch: &Watch) {
+    work.iter_mut().for_each(|work| work.pending = work.error.is_none() && work.concerns_catalog());
+    let deadline = watch.registered_by();
+    let all = async {
+        take_iceberg(files, work, deadline).await;
+        register_governed(aws, work, watch, deadline).await;
+        switch_external(aws, switching, work, watch, deadline).await;
+        commit_iceberg(files, work, watch, deadline).await;
+        switching.collect(work, deadline).await;
+    };
+    tokio::select! {
+        biased;
+        () = Box::pin(all) => return,
+        () = watch.is_out_of_time() => {}
+    }
+    for work in work.iter_mut().filter(|work| work.pending) {
+        work.fail(Failure::transient("the catalog did not answer in the time that was left: try again"));
+    }
+    switching.set_aside(work);
+}
+
 async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
     let failed = work.iter().any(|w| w.error.is_some());
     if watch.indivisible && failed {
@@ -441,6 +402,7 @@ async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, dead
             Ok(()) => work.table.ready = true,
             Err(error) => work.fail(error),
         }
+        work.pending = false;
     }
 }
 
@@ -452,22 +414,37 @@ fn follows() -> anyhow::Error {
     )
 }
 
-async fn switch_external(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
+/// Switches tables in one call, or begins to: what takes many goes on beside.
+async fn switch_external(
+    aws: &Aws,
+    switching: &mut Switching,
+    work: &mut [Work<'_>],
+    watch: &Watch,
+    deadline: Instant,
+) {
+    let begins = |w: &&mut Work<'_>| w.switch && w.is_external() && !w.table.is_switching;
     if watch.indivisible && work.iter().any(|w| w.error.is_some()) {
-        for work in work.iter_mut().filter(|w| w.switch && w.is_external()) {
-            work.fail(follows());
-        }
+        work.iter_mut().filter(begins).for_each(|work| work.fail(follows()));
         return;
     }
-    let switching = work.iter_mut().filter(|w| w.is_external() && w.switch && w.error.is_none());
-    stream::iter(switching.collect::<Vec<_>>())
+    let beginning = work.iter_mut().filter(begins).filter(|w| w.error.is_none());
+    let budget = &switching.budget;
+    stream::iter(beginning.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            match Box::pin(switch::switch(aws, work.table, watch, deadline)).await {
-                Ok(leftovers) => work.leftovers = leftovers,
+            match Box::pin(switch::switch(aws, work.table, watch, deadline, budget)).await {
+                Ok(Switched::Done(leftovers)) => work.leftovers = leftovers,
+                Ok(Switched::Begun(rest)) => work.rest = Some(rest),
                 Err(error) => work.fail(error),
             }
+            work.pending = false;
         })
         .await;
+    for work in work {
+        if let Some(rest) = work.rest.take() {
+            work.table.is_switching = true;
+            switching.begin(aws, work.index, &work.table.plan.name, *rest);
+        }
+    }
 }
 
 /// Writes the manifests of what is published: from here on an Iceberg table's objects are known by those.
@@ -482,6 +459,8 @@ async fn take_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], deadline: I
             if let Err(error) = Box::pin(iceberg.take(files, &staged, deadline)).await {
                 work.fail(error);
             }
+            // Appended rows and switches have a commit to come.
+            work.pending = work.switch || work.appends();
         })
         .await;
 }
@@ -500,12 +479,11 @@ async fn commit_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], watch: &W
             let LakeTable { plan, iceberg, .. } = &mut *work.table;
             let Some(iceberg) = iceberg else { return };
             // Nothing of it may be published yet.
-            if !work.switch && iceberg.is_idle() {
-                return;
-            }
-            if let Err(error) = Box::pin(iceberg.commit(files, plan, watch, deadline)).await {
+            let idle = !work.switch && iceberg.is_idle();
+            if !idle && let Err(error) = Box::pin(iceberg.commit(files, plan, watch, deadline)).await {
                 work.fail(error);
             }
+            work.pending = false;
         })
         .await;
 }

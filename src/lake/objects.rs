@@ -1,5 +1,6 @@
 //! Objects in S3 by their names: listed, told apart from those of others, and deleted.
 
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use super::TOKEN_CHARS;
@@ -39,18 +40,8 @@ impl<'a> Listing<'a> {
         if self.ended {
             return Ok(None);
         }
-        let page = Patience::standard()
-            .run(Doubt::Repeat, || async {
-                let request = self
-                    .aws
-                    .s3
-                    .list_objects_v2()
-                    .bucket(&self.location.bucket)
-                    .prefix(format!("{}/", self.location.folder))
-                    .set_continuation_token(self.next.clone());
-                self.aws.call(s3("ListObjectsV2"), &self.location.uri(), request.send()).await
-            })
-            .await?;
+        let prefix = format!("{}/", self.location.folder);
+        let page = page(self.aws, &self.location.bucket, &prefix, None, self.next.take()).await?;
         self.ended = page.next_continuation_token.is_none();
         self.next = page.next_continuation_token;
         let listed = page.contents.unwrap_or_default().into_iter().filter_map(|object| {
@@ -59,6 +50,23 @@ impl<'a> Listing<'a> {
         });
         Ok(Some(listed.collect()))
     }
+}
+
+/// One page of the keys that begin with `prefix`; with a `delimiter`, of what is between the two.
+pub(super) async fn page(
+    aws: &Aws,
+    bucket: &str,
+    prefix: &str,
+    delimiter: Option<&str>,
+    token: Option<String>,
+) -> Result<ListObjectsV2Output, AwsError> {
+    Patience::standard()
+        .run(Doubt::Repeat, || async {
+            let request = aws.s3.list_objects_v2().bucket(bucket).prefix(prefix);
+            let request = request.set_delimiter(delimiter.map(str::to_owned)).set_continuation_token(token.clone());
+            aws.call(s3("ListObjectsV2"), &format!("s3://{bucket}/{prefix}"), request.send()).await
+        })
+        .await
 }
 
 /// Whether nothing lies below a location.

@@ -19,7 +19,7 @@ const PER_WRITE: usize = 100;
 /// The most partitions one `BatchDeletePartition` takes (service model).
 const PER_DELETE: usize = 25;
 /// The most partitions one `BatchGetPartition` takes (service model).
-const PER_GET: usize = 1000;
+pub(super) const PER_GET: usize = 1000;
 /// Calls of one table at one time: enough for thousands of partitions in seconds, few enough not to be throttled.
 const CONCURRENT_CALLS: usize = 4;
 /// How often refused members of a batch are sent again.
@@ -75,14 +75,7 @@ impl Catalog<'_> {
         Ok(known)
     }
 
-    /// All partitions of a table, without their columns.
-    pub(crate) async fn partitions(&self, name: &TableName) -> Result<Vec<Partition>, AwsError> {
-        let mut all = Vec::new();
-        self.each_partition(name, |mut page| all.append(&mut page)).await?;
-        Ok(all)
-    }
-
-    /// The same, page by page.
+    /// All partitions of a table, without their columns, page by page.
     pub(crate) async fn each_partition(
         &self,
         name: &TableName,
@@ -103,42 +96,44 @@ impl Catalog<'_> {
         self.each_page(page, take).await
     }
 
-    /// Registers partitions. Answers with those that existed already, which is success.
-    pub(crate) async fn create_partitions(
+    /// Registers partitions. Answers with those that existed already, which is success. Definitions are made as they are
+    /// sent: each has all columns, and there may be many thousands.
+    pub(crate) async fn create_partitions<T: Clone>(
         &self,
         name: &TableName,
-        partitions: Vec<PartitionInput>,
+        partitions: Vec<(Values, T)>,
+        define: impl Fn(&Values, &T) -> PartitionInput,
     ) -> anyhow::Result<Vec<Values>> {
         let batch = Batch { operation: glue("BatchCreatePartition"), harmless: "AlreadyExistsException" };
-        let send = |inputs: Vec<PartitionInput>| async {
+        let send = |members: Vec<(Values, T)>| async {
+            let inputs = members.into_iter().map(|(values, member)| define(&values, &member));
             let request = self
                 .aws
                 .glue
                 .batch_create_partition()
                 .database_name(&name.database)
                 .table_name(&name.table)
-                .set_partition_input_list(Some(inputs));
+                .set_partition_input_list(Some(inputs.collect()));
             let answer = self.aws.call(glue("BatchCreatePartition"), &name.to_string(), request.send()).await?;
             Ok(refused(answer.errors))
         };
-        let members = by_values(partitions);
-        self.in_batches(&batch, name, members, PER_WRITE, send).await
+        self.in_batches(&batch, name, partitions, PER_WRITE, send).await
     }
 
-    /// Replaces the definitions of partitions. Answers with those that do not exist.
-    pub(crate) async fn update_partitions(
+    /// Replaces the definitions of partitions, which are made as they are sent. Answers with those that do not exist.
+    pub(crate) async fn update_partitions<T: Clone>(
         &self,
         name: &TableName,
-        partitions: Vec<PartitionInput>,
+        partitions: Vec<(Values, T)>,
+        define: impl Fn(&T) -> PartitionInput,
     ) -> anyhow::Result<Vec<Values>> {
         let batch = Batch { operation: glue("BatchUpdatePartition"), harmless: "EntityNotFoundException" };
-        let send = |inputs: Vec<PartitionInput>| async {
-            let entries = inputs.into_iter().filter_map(|input| {
-                let values = Some(input.values().to_vec());
+        let send = |members: Vec<(Values, T)>| async {
+            let entries = members.into_iter().filter_map(|(values, member)| {
                 // Both members are set, which is all that the builder demands.
                 BatchUpdatePartitionRequestEntry::builder()
-                    .set_partition_value_list(values)
-                    .partition_input(input)
+                    .set_partition_value_list(Some(values))
+                    .partition_input(define(&member))
                     .build()
                     .ok()
             });
@@ -153,26 +148,25 @@ impl Catalog<'_> {
             let errors = answer.errors.unwrap_or_default();
             Ok(errors.into_iter().map(|e| (e.partition_value_list.unwrap_or_default(), e.error_detail)).collect())
         };
-        let members = by_values(partitions);
-        self.in_batches(&batch, name, members, PER_WRITE, send).await
+        self.in_batches(&batch, name, partitions, PER_WRITE, send).await
     }
 
     /// Removes partitions from the catalog; their objects stay. That one is gone already is success.
     pub(crate) async fn delete_partitions(&self, name: &TableName, partitions: Vec<Values>) -> anyhow::Result<()> {
         let batch = Batch { operation: glue("BatchDeletePartition"), harmless: "EntityNotFoundException" };
-        let send = |lists: Vec<PartitionValueList>| async {
+        let send = |members: Vec<(Values, ())>| async {
+            let lists = members.into_iter().filter_map(|(values, ())| value_list(&values));
             let request = self
                 .aws
                 .glue
                 .batch_delete_partition()
                 .database_name(&name.database)
                 .table_name(&name.table)
-                .set_partitions_to_delete(Some(lists));
+                .set_partitions_to_delete(Some(lists.collect()));
             let answer = self.aws.call(glue("BatchDeletePartition"), &name.to_string(), request.send()).await?;
             Ok(refused(answer.errors))
         };
-        let members = partitions.into_iter().filter_map(|values| Some((value_list(&values)?, values)));
-        let members = members.map(|(list, values)| (values, list)).collect();
+        let members = partitions.into_iter().map(|values| (values, ())).collect();
         self.in_batches(&batch, name, members, PER_DELETE, send).await.map(drop)
     }
 
@@ -183,7 +177,7 @@ impl Catalog<'_> {
         name: &TableName,
         members: Vec<(Values, T)>,
         size: usize,
-        send: impl Fn(Vec<T>) -> Fut,
+        send: impl Fn(Vec<(Values, T)>) -> Fut,
     ) -> anyhow::Result<Vec<Values>>
     where
         T: Clone,
@@ -199,7 +193,7 @@ impl Catalog<'_> {
         batch: &Batch,
         name: &TableName,
         members: &[(Values, T)],
-        send: &impl Fn(Vec<T>) -> Fut,
+        send: &impl Fn(Vec<(Values, T)>) -> Fut,
     ) -> anyhow::Result<Vec<Values>>
     where
         T: Clone,
@@ -209,8 +203,8 @@ impl Catalog<'_> {
         let mut harmless = Vec::new();
         let mut attempt = 0;
         loop {
-            let inputs: Vec<T> = ask.values().map(|member| (*member).clone()).collect();
-            let answer = self.patience.run(Doubt::Repeat, || send(inputs.clone())).await?;
+            let members = || ask.iter().map(|(values, member)| (values.to_vec(), (*member).clone())).collect();
+            let answer = self.patience.run(Doubt::Repeat, || send(members())).await?;
             let mut again = BTreeMap::new();
             for (values, detail) in answer {
                 let code = detail.as_ref().and_then(ErrorDetail::error_code).unwrap_or("an unnamed error");
@@ -248,10 +242,6 @@ fn is_passing(code: &str) -> bool {
             | "InternalServiceException"
             | "OperationTimeoutException"
     )
-}
-
-fn by_values(partitions: Vec<PartitionInput>) -> Vec<(Values, PartitionInput)> {
-    partitions.into_iter().map(|input| (input.values().to_vec(), input)).collect()
 }
 
 fn refused(errors: Option<Vec<PartitionError>>) -> Vec<Refused> {

@@ -15,6 +15,7 @@ use super::glue::{Catalog, TableName};
 use super::mark::Mark;
 use super::naming::{self, Own};
 use super::publish::Publishing;
+use super::switching::Switching;
 use super::table::{self, Kind, Location, Mode, Plan};
 use super::waiting::Waiting;
 use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, iceberg, objects, switch, transaction};
@@ -95,7 +96,7 @@ impl Lake {
                 async move {
                     let planned = match config.table_format {
                         TableFormat::Iceberg => plan_iceberg(files, config, stream, name).await,
-                        _ => plan(aws, config, stream, name, identity)
+                        _ => plan(aws, config, stream, name, identity, budget)
                             .await
                             .map(|(plan, replaced)| (plan, replaced, None)),
                     };
@@ -119,11 +120,20 @@ impl Lake {
                 waiting: Waiting::new(budget),
                 publishing: HashMap::new(),
                 unready: Vec::new(),
+                is_switching: false,
                 iceberg,
             });
         }
         let publishing = Publishing::new();
-        let lake = Self { aws: aws.clone(), files: Box::new(files), publishing, has_unready: false, tables, leftovers };
+        let lake = Self {
+            aws: aws.clone(),
+            files: Box::new(files),
+            publishing,
+            switching: Switching::new(budget),
+            has_unready: false,
+            tables,
+            leftovers,
+        };
         Ok((lake, targets))
     }
 }
@@ -135,6 +145,7 @@ async fn plan(
     stream: &ConfiguredStream,
     name: TableName,
     identity: &Identity,
+    budget: &Budget,
 ) -> anyhow::Result<(Plan, Vec<Location>)> {
     let patience = Patience::standard();
     let catalog = Catalog::new(aws, &patience);
@@ -143,7 +154,7 @@ async fn plan(
     if let Some(table) = &existing
         && let Some(mark) = Mark::of(table)?
     {
-        resumed = Some(switch::resume(&catalog, &name, &mark).await?);
+        resumed = Some(switch::resume(&catalog, &name, &mark, budget).await?);
         existing = catalog.table(&name).await?;
     }
     let shown = match &existing {

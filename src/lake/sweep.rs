@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::objects::{Listing, process_of, s3};
+use super::objects::{self, Listing, process_of, s3};
 use super::table::{Kind, Location};
 use super::transaction::Transaction;
 use super::{Lake, area};
@@ -161,19 +161,7 @@ impl Sweep {
         let mut found = Vec::new();
         let mut next: Option<String> = None;
         loop {
-            let page = Patience::standard()
-                .run(Doubt::Repeat, || async {
-                    let request = self
-                        .aws
-                        .s3
-                        .list_objects_v2()
-                        .bucket(&table.location.bucket)
-                        .prefix(&prefix)
-                        .delimiter("/")
-                        .set_continuation_token(next.clone());
-                    self.aws.call(s3("ListObjectsV2"), &table.location.uri(), request.send()).await
-                })
-                .await?;
+            let page = objects::page(&self.aws, &table.location.bucket, &prefix, Some("/"), next).await?;
             for common in page.common_prefixes() {
                 let folder = common.prefix().unwrap_or_default().trim_end_matches('/');
                 let own = folder.ends_with(&self.token);

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_glue::types::{Partition, PartitionInput, Table, TableInput};
+use aws_sdk_glue::types::{Partition, StorageDescriptor, Table, TableInput};
 use tokio::time::Instant;
 
 use super::generation::Shown;
@@ -19,17 +19,51 @@ use super::table::{Location, Mode, Plan, parameter};
 use super::waiting::Inventory;
 use super::{LakeTable, Watch, definition};
 use crate::aws::{Aws, Patience};
+use crate::budget::{Budget, Reservation};
 use crate::failure::Failure;
 use crate::schema::partition;
 
-/// Makes the table show the area and record the generation. Returns the locations that may be deleted once the states
-/// are out.
+/// What a partition takes in memory while it is compared: its values twice, its place, its parameters.
+const PARTITION_BYTES: u64 = 1024;
+/// What a folder's name takes beside its characters.
+const FOLDER_BYTES: u64 = 64;
+
+/// How far a switch has come.
+#[derive(Debug)]
+pub(super) enum Switched {
+    /// The table shows the new rows. These locations may be deleted once the states are out.
+    Done(Vec<Location>),
+    /// The table is marked. There is no way back from here, and none is needed: whatever is not done in time, the next
+    /// sync does.
+    Begun(Box<Rest>),
+}
+
+/// What is left to be done for a table that is marked.
+#[derive(Debug)]
+pub(super) struct Rest {
+    mark: Mark,
+    folders: Folders,
+    budget: Budget,
+}
+
+impl Rest {
+    /// Brings the table's partitions to what the mark says, and then the table. Returns the locations that may be
+    /// deleted once the states are out.
+    pub(super) async fn carry_out(self, aws: Aws, name: TableName) -> anyhow::Result<Vec<Location>> {
+        let patience = Patience::standard();
+        let catalog = Catalog::new(&aws, &patience);
+        Box::pin(carry_out(&catalog, &name, &self.mark, &self.folders, &self.budget)).await
+    }
+}
+
+/// Makes the table show the area and record the generation, or begins to.
 pub(super) async fn switch(
     aws: &Aws,
     table: &LakeTable,
     watch: &Watch,
     deadline: Instant,
-) -> anyhow::Result<Vec<Location>> {
+    budget: &Budget,
+) -> anyhow::Result<Switched> {
     let patience = Patience::until(deadline);
     let catalog = Catalog::new(aws, &patience);
     let Mode::Replace { generation, area } = &table.plan.mode else {
@@ -37,21 +71,26 @@ pub(super) async fn switch(
     };
     let switch =
         Switch { catalog: &catalog, plan: &table.plan, generation: *generation, target: area.location(), watch };
-    let folders = whole(aws, table, switch.target).await?;
+    let folders = whole(aws, table, switch.target, budget).await?;
     if table.plan.partition_by.is_none() {
-        return Box::pin(switch.at_once()).await;
+        return Box::pin(switch.at_once()).await.map(Switched::Done);
     }
-    let Some(mark) = Box::pin(switch.announce(table.waiting.inventory.objects)).await? else { return Ok(Vec::new()) };
-    // There is no way back from here, and none is needed: whatever is not done in time, the next sync does.
-    let patience = Patience::standard();
-    let catalog = Catalog::new(aws, &patience);
-    Box::pin(carry_out(&catalog, &table.plan.name, &mark, &folders)).await
+    let announced = Box::pin(switch.announce(table.waiting.inventory.objects)).await?;
+    Ok(match announced {
+        Some(mark) => Switched::Begun(Box::new(Rest { mark, folders, budget: budget.clone() })),
+        None => Switched::Done(Vec::new()),
+    })
 }
 
 /// Finishes a switch whose mark was found on the table. Returns the locations that may be deleted once the states of
 /// this sync are out.
-pub(super) async fn resume(catalog: &Catalog<'_>, name: &TableName, mark: &Mark) -> anyhow::Result<Vec<Location>> {
-    let Contents { folders, inventory } = contents(catalog.aws, &mark.target).await?;
+pub(super) async fn resume(
+    catalog: &Catalog<'_>,
+    name: &TableName,
+    mark: &Mark,
+    budget: &Budget,
+) -> anyhow::Result<Vec<Location>> {
+    let Contents { folders, inventory } = contents(catalog.aws, &mark.target, budget).await?;
     if inventory.objects < mark.becomes.objects {
         return Err(Failure::config(format!(
             "{name} is being switched to {}, where {} of {} objects are gone, so neither its former rows nor the new \
@@ -61,7 +100,7 @@ pub(super) async fn resume(catalog: &Catalog<'_>, name: &TableName, mark: &Mark)
             mark.becomes.objects
         )));
     }
-    Box::pin(carry_out(catalog, name, mark, &folders)).await
+    Box::pin(carry_out(catalog, name, mark, &folders, budget)).await
 }
 
 /// The terms of one switch.
@@ -176,7 +215,8 @@ async fn carry_out(
     catalog: &Catalog<'_>,
     name: &TableName,
     mark: &Mark,
-    folders: &BTreeSet<String>,
+    folders: &Folders,
+    budget: &Budget,
 ) -> anyhow::Result<Vec<Location>> {
     let mut leftovers = Vec::new();
     for round in 1..=ROUNDS {
@@ -189,9 +229,9 @@ async fn carry_out(
             None if location(&table).as_ref() == Some(&mark.target) => return Ok(leftovers),
             _ => return Err(overtaken(name)),
         }
-        let todo = Todo::new(&table, mark, folders, catalog.partitions(name).await?)?;
+        let todo = Todo::of(catalog, name, &table, mark, folders, budget).await?;
         if !todo.is_empty() {
-            todo.apply(catalog, name).await?;
+            todo.apply(catalog, name, &mark.storage(&table)?).await?;
             continue;
         }
         let mut input = mark.apply(&table)?;
@@ -206,29 +246,41 @@ async fn carry_out(
 }
 
 /// How the partitions in the catalog differ from those in the area.
-#[derive(Debug, Default)]
 struct Todo {
-    create: Vec<PartitionInput>,
-    point: Vec<PartitionInput>,
+    create: Vec<(Values, Location)>,
+    point: Vec<(Values, (Partition, Location))>,
     delete: Vec<Values>,
+    _held: Reservation,
 }
 
 impl Todo {
-    fn new(table: &Table, mark: &Mark, folders: &BTreeSet<String>, known: Vec<Partition>) -> anyhow::Result<Self> {
-        let mut todo = Self::default();
+    async fn of(
+        catalog: &Catalog<'_>,
+        name: &TableName,
+        table: &Table,
+        mark: &Mark,
+        folders: &Folders,
+        budget: &Budget,
+    ) -> anyhow::Result<Self> {
         let mut wanted = partitions_of(table, &mark.target, folders)?;
-        let storage = mark.storage(table)?;
-        for partition in known {
-            match wanted.remove(partition.values()) {
-                None => todo.delete.push(partition.values.unwrap_or_default()),
-                Some(place) if glue::partition_location(&partition).as_ref() != Some(&place) => {
-                    todo.point.push(definition::partition_instead(&storage, &partition, &place));
+        let mut held = budget.reserve(PARTITION_BYTES * wanted.len() as u64);
+        let (mut point, mut delete) = (Vec::new(), Vec::new());
+        let compare = |page: Vec<Partition>| {
+            for mut partition in page {
+                match wanted.remove(partition.values()) {
+                    None => delete.push(partition.values.take().unwrap_or_default()),
+                    Some(place) if glue::partition_location(&partition).as_ref() != Some(&place) => {
+                        // Its storage is replaced as a whole.
+                        partition.storage_descriptor = None;
+                        point.push((partition.values().to_vec(), (partition, place)));
+                    }
+                    Some(_) => {}
                 }
-                Some(_) => {}
             }
-        }
-        todo.create = wanted.iter().map(|(values, place)| definition::partition(&storage, values, place)).collect();
-        Ok(todo)
+            held.resize(PARTITION_BYTES * (wanted.len() + point.len() + delete.len()) as u64);
+        };
+        catalog.each_partition(name, compare).await?;
+        Ok(Self { create: wanted.into_iter().collect(), point, delete, _held: held })
     }
 
     fn is_empty(&self) -> bool {
@@ -236,21 +288,19 @@ impl Todo {
     }
 
     /// The new rows come before the old ones go. What was raced for shows in the next comparison.
-    async fn apply(self, catalog: &Catalog<'_>, name: &TableName) -> anyhow::Result<()> {
-        catalog.create_partitions(name, self.create).await?;
-        catalog.update_partitions(name, self.point).await?;
+    async fn apply(self, catalog: &Catalog<'_>, name: &TableName, storage: &StorageDescriptor) -> anyhow::Result<()> {
+        let new = |values: &Values, place: &Location| definition::partition(storage, values, place);
+        catalog.create_partitions(name, self.create, new).await?;
+        let instead = |(old, place): &(Partition, Location)| definition::partition_instead(storage, old, place);
+        catalog.update_partitions(name, self.point, instead).await?;
         catalog.delete_partitions(name, self.delete).await
     }
 }
 
 /// The partitions that these folders of an area are.
-fn partitions_of(
-    table: &Table,
-    area: &Location,
-    folders: &BTreeSet<String>,
-) -> anyhow::Result<BTreeMap<Values, Location>> {
+fn partitions_of(table: &Table, area: &Location, folders: &Folders) -> anyhow::Result<BTreeMap<Values, Location>> {
     let names: Vec<&str> = table.partition_keys().iter().map(|key| key.name()).collect();
-    let folders = folders.iter().filter(|_| !names.is_empty());
+    let folders = folders.names.iter().filter(|_| !names.is_empty());
     let found = folders.map(|folder| {
         let inside = folder.strip_prefix(&area.folder).unwrap_or_default().trim_start_matches('/');
         let place = Location { bucket: area.bucket.clone(), folder: folder.clone() };
@@ -276,12 +326,12 @@ fn overtaken(name: &TableName) -> anyhow::Error {
 
 /// Looks once more whether the area holds everything, since the table will show nothing else: another sync may have
 /// taken a very old area for a dead one's. Answers with the folders of its objects.
-async fn whole(aws: &Aws, table: &LakeTable, area: &Location) -> anyhow::Result<BTreeSet<String>> {
+async fn whole(aws: &Aws, table: &LakeTable, area: &Location, budget: &Budget) -> anyhow::Result<Folders> {
     let published = table.waiting.inventory;
     if published.objects == 0 {
-        return Ok(BTreeSet::new());
+        return Ok(Folders::new(budget));
     }
-    let Contents { folders, inventory: found } = contents(aws, area).await?;
+    let Contents { folders, inventory: found } = contents(aws, area, budget).await?;
     if found == published {
         return Ok(folders);
     }
@@ -295,46 +345,72 @@ async fn whole(aws: &Aws, table: &LakeTable, area: &Location) -> anyhow::Result<
     )))
 }
 
+/// The folders of an area that objects are in: one for each partition.
+#[derive(Debug)]
+struct Folders {
+    names: BTreeSet<String>,
+    held: Reservation,
+}
+
+impl Folders {
+    fn new(budget: &Budget) -> Self {
+        Self { names: BTreeSet::new(), held: budget.reserve(0) }
+    }
+
+    fn add(&mut self, folder: &str) {
+        // Many objects lie in one folder.
+        if !self.names.contains(folder) {
+            self.names.insert(folder.to_owned());
+            self.held.resize(self.held.bytes() + FOLDER_BYTES + folder.len() as u64);
+        }
+    }
+}
+
 /// Our objects in an area.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Contents {
-    /// The folders that they are in.
-    folders: BTreeSet<String>,
+    folders: Folders,
     inventory: Inventory,
 }
 
-async fn contents(aws: &Aws, area: &Location) -> anyhow::Result<Contents> {
-    let mut contents = Contents::default();
+async fn contents(aws: &Aws, area: &Location, budget: &Budget) -> anyhow::Result<Contents> {
+    let mut contents = Contents { folders: Folders::new(budget), inventory: Inventory::default() };
     let mut listing = Listing::of(aws, area);
     while let Some(page) = listing.next().await? {
         for object in page.iter().filter(|object| objects::is_written_by_us(&object.key)) {
             contents.inventory.add(&object.key);
             let folder = object.key.rsplit_once('/').map_or("", |(folder, _)| folder);
-            // Many objects lie in one folder.
-            if !contents.folders.contains(folder) {
-                contents.folders.insert(folder.to_owned());
-            }
+            contents.folders.add(folder);
         }
     }
     Ok(contents)
 }
 
-/// Notes the replaced location in the table. What the previous sync had replaced may go now; what an earlier attempt
-/// of this very job had switched to is replaced at once, and the first location is kept.
+/// Notes the replaced location in the table. What the previous sync had replaced may go now, and what that one should
+/// have deleted, since it may have ended too early. What an earlier attempt of this very job had switched to is replaced
+/// at once, and the first location is kept.
 fn remember_previous(table: &Table, sync_id: Option<i64>, target: &Location, input: &mut TableInput) -> Vec<Location> {
     let Some(current) = location(table).filter(|current| current != target) else { return Vec::new() };
-    let previous = glue::parameter(table, parameter::PREVIOUS_LOCATION).and_then(Location::parse);
+    let noted = |name| glue::parameter(table, name).and_then(Location::parse);
+    let previous = noted(parameter::PREVIOUS_LOCATION);
+    let mut leftovers: Vec<Location> = noted(parameter::FREED_LOCATION).into_iter().collect();
     let previous_sync = glue::parameter(table, parameter::PREVIOUS_SYNC);
     let ours = sync_id.map(|id| id.to_string());
     let parameters = input.parameters.get_or_insert_default();
     let same_job = ours.is_some() && previous_sync == ours.as_deref() && previous.is_some();
     if same_job {
-        return vec![current];
+        leftovers.push(current);
+        return leftovers;
     }
     parameters.insert(parameter::PREVIOUS_LOCATION.to_owned(), current.uri());
     match ours {
         Some(sync) => parameters.insert(parameter::PREVIOUS_SYNC.to_owned(), sync),
         None => parameters.remove(parameter::PREVIOUS_SYNC),
     };
-    previous.into_iter().collect()
+    match &previous {
+        Some(freed) => parameters.insert(parameter::FREED_LOCATION.to_owned(), freed.uri()),
+        None => parameters.remove(parameter::FREED_LOCATION),
+    };
+    leftovers.extend(previous);
+    leftovers
 }

@@ -23,6 +23,9 @@ pub(super) mod parameter {
     pub(in crate::lake) const SYNC: &str = "airbyte.sync_id";
     /// The location that the last switch replaced.
     pub(in crate::lake) const PREVIOUS_LOCATION: &str = "airbyte.previous_location";
+    /// The location that the switch before the last one replaced: the sync of the last one deletes it when its states
+    /// are out, and the next switch, should it not have come to that.
+    pub(in crate::lake) const FREED_LOCATION: &str = "airbyte.freed_location";
     /// The sync of that switch.
     pub(in crate::lake) const PREVIOUS_SYNC: &str = "airbyte.previous_sync_id";
     /// The stream's name as the source spells it.

@@ -37,7 +37,7 @@ impl Reason {
             Self::Interval => "the commit interval is over",
             Self::Complete => "streams are complete",
             Self::Memory => "memory is needed",
-            Self::Late => "more objects of an earlier one are in S3",
+            Self::Late => "more of an earlier one is done",
             Self::Objects => "many objects wait",
             Self::EndOfInput => "the input has ended",
         }

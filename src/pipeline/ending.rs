@@ -121,22 +121,25 @@ impl Sync {
     /// undone.
     pub(super) async fn give_up(&mut self) {
         self.hurry();
-        self.last_commit().await;
-        if self.begin_last() {
+        // What a failed commit has left undecided must not be committed once more.
+        if self.last_commit().await && self.begin_last() {
             self.last_commit().await;
         }
         self.abort().await;
         self.progress.requests(&self.emitter);
     }
 
-    async fn last_commit(&mut self) {
+    /// Waits for the commit in flight, if there is one; false if it failed.
+    async fn last_commit(&mut self) -> bool {
         if self.in_flight.is_some()
             && let Ok(done) = join(&mut self.in_flight).await
             && let Err(error) = self.settle(done)
         {
             // The first error is the cause; this one only came later.
             self.emitter.log(Level::Warn, format_args!("the last checkpoint failed too: {error:#}"));
+            return false;
         }
+        true
     }
 
     /// Begins a hurried commit of what was late for the one before; says whether there is any.

@@ -22,8 +22,9 @@ impl Random {
     }
 }
 
-fn state(budget: &Budget, stream: Option<usize>, id: usize) -> ReceivedState {
+fn state(budget: &Budget, stream: Option<usize>, legacy: bool, id: usize) -> ReceivedState {
     let line = match stream {
+        None if legacy => format!(r#"{{"type":"STATE","state":{{"data":{{"cursor":{id}}},"id":{id}}}}}"#),
         Some(stream) => format!(
             r#"{{"type":"STATE","state":{{"type":"STREAM","stream":{{"stream_descriptor":{{"name":"s{stream}"}}}},"id":{id}}}}}"#
         ),
@@ -84,11 +85,16 @@ struct Expected {
 fn schedule(seed: u64) {
     let mut random = Random(seed | 1);
     let streams = 1 + random.below(4);
-    let global = random.below(3) == 0;
+    let (stream_scope, legacy) = (random.below(3) > 0, random.below(2) == 0);
     let budget = Budget::new(u64::MAX);
     let (_, key) = Emitter::new(std::io::sink(), Level::Info);
     let names = (0..streams).map(|i| StreamName { namespace: None, name: format!("s{i}") });
     let mut ledger: Ledger<Oracle> = Ledger::new(names, budget.clone(), key);
+    // Refreshes: their states wait for the switch, whatever is durable.
+    let mut awaits: Vec<bool> = (0..streams).map(|_| random.below(4) == 0).collect();
+    for (stream, _) in awaits.iter().enumerate().filter(|(_, awaits)| **awaits) {
+        ledger.await_switch(StreamIndex(stream));
+    }
     // Per stream: open batches (two partitions) with the record numbers they carry; sealed ones anywhere.
     let mut open: Vec<Vec<(Option<Claim>, Vec<u64>)>> = vec![];
     open.resize_with(streams, || vec![(None, vec![]), (None, vec![])]);
@@ -101,7 +107,7 @@ fn schedule(seed: u64) {
     let mut ids = 0;
     let steps = 5 + random.below(60);
     for step in 0..=steps {
-        match if step == steps { 9 } else { random.below(9) } {
+        match if step == steps { 10 } else { random.below(10) } {
             0..=3 => {
                 let stream = random.below(streams);
                 let (claim, records) = &mut open[stream][random.below(2)];
@@ -111,10 +117,10 @@ fn schedule(seed: u64) {
                 since[stream] += 1;
             }
             4 => {
-                let stream = (!global).then(|| random.below(streams));
+                let stream = stream_scope.then(|| random.below(streams));
                 let scope: Vec<usize> = stream.map_or_else(|| (0..streams).collect(), |one| vec![one]);
                 let records = scope.iter().map(|&s| std::mem::take(&mut since[s])).sum();
-                ledger.hold(state(&budget, stream, ids)).unwrap();
+                ledger.hold(state(&budget, stream, legacy, ids)).unwrap();
                 waiting.push(Expected { id: ids, stream, covered: sent.clone(), records });
                 ids += 1;
             }
@@ -138,6 +144,13 @@ fn schedule(seed: u64) {
                     drop(sealed.swap_remove(random.below(sealed.len())));
                 }
             }
+            9 => {
+                let stream = random.below(streams);
+                if awaits[stream] && random.below(3) == 0 {
+                    awaits[stream] = false;
+                    ledger.switched(StreamIndex(stream));
+                }
+            }
             _ => {
                 for (stream, batches) in open.iter_mut().enumerate() {
                     for (claim, records) in batches.drain(..) {
@@ -154,7 +167,7 @@ fn schedule(seed: u64) {
         }
         let safe = |expected: &Expected| {
             let scope = expected.stream.map_or_else(|| 0..streams, |one| one..one + 1);
-            scope.into_iter().all(|s| (0..expected.covered[s]).all(|record| durable[s].contains(&record)))
+            scope.into_iter().all(|s| !awaits[s] && (0..expected.covered[s]).all(|record| durable[s].contains(&record)))
         };
         for state in ledger.release() {
             let (id, records, committed) = said(state);
@@ -164,6 +177,9 @@ fn schedule(seed: u64) {
             assert_eq!(records, expected.records, "seed {seed}: state {id} has a wrong count");
             let covered: u64 = expected.stream.map_or_else(|| expected.covered.iter().sum(), |s| expected.covered[s]);
             assert_eq!(committed, covered, "seed {seed}: state {id} has a wrong committed count");
+            // In order within its scope.
+            let earlier = waiting.iter().find(|other| other.stream == expected.stream && other.id < id);
+            assert!(earlier.is_none(), "seed {seed}: state {id} overtook another");
             released.push(id);
         }
         // Whatever is safe and has nothing unsafe before it in its scope has gone at once: nothing is held in vain.
@@ -178,7 +194,7 @@ fn schedule(seed: u64) {
         }
         assert_eq!(ledger.held(), waiting.len());
     }
-    assert!(global || released.iter().len() + waiting.len() == ids);
+    assert_eq!(released.len() + waiting.len(), ids, "seed {seed}: a state was lost or doubled");
 }
 
 #[test]
@@ -194,8 +210,8 @@ fn scopes_do_not_mix() {
     let (_, key) = Emitter::new(std::io::sink(), Level::Info);
     let name = StreamName { namespace: None, name: "s0".into() };
     let mut ledger: Ledger<Oracle> = Ledger::new([name], budget.clone(), key);
-    ledger.hold(state(&budget, Some(0), 1)).unwrap();
-    assert!(ledger.hold(state(&budget, None, 2)).is_err());
+    ledger.hold(state(&budget, Some(0), false, 1)).unwrap();
+    assert!(ledger.hold(state(&budget, None, false, 2)).is_err());
 }
 
 #[test]
@@ -204,7 +220,7 @@ fn a_state_of_an_unknown_stream_is_refused() {
     let (_, key) = Emitter::new(std::io::sink(), Level::Info);
     let name = StreamName { namespace: None, name: "s0".into() };
     let mut ledger: Ledger<Oracle> = Ledger::new([name], budget.clone(), key);
-    assert!(ledger.hold(state(&budget, Some(1), 1)).is_err());
+    assert!(ledger.hold(state(&budget, Some(1), false, 1)).is_err());
 }
 
 #[test]
@@ -215,7 +231,7 @@ fn held_states_count_in_the_budget() {
     let mut ledger: Ledger<Oracle> = Ledger::new([name], budget.clone(), key);
     let mut claim = None;
     ledger.admit(StreamIndex(0), &mut claim, 1);
-    ledger.hold(state(&budget, Some(0), 1)).unwrap();
+    ledger.hold(state(&budget, Some(0), false, 1)).unwrap();
     assert!(ledger.release().is_empty());
     assert!(budget.used() > 0 && (budget.used(), 0) == ledger.held_bytes());
     ledger.settle(claim.unwrap().settle(&Oracle));

@@ -1,0 +1,103 @@
+//! The terms of one commit: how long it may take as a whole, and what ends it sooner.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long a commit that shall end soon still waits for objects.
+const HURRIED: Duration = Duration::from_secs(4);
+
+/// The terms of one commit.
+pub struct Watch {
+    /// When the commit began.
+    pub begun: Instant,
+    /// How long it may take as a whole, new transactions included. What is not published by then is left to the next
+    /// commit, so that a stream on a slow line holds up nobody else.
+    pub limit: Duration,
+    /// Set when the commit shall come to its end soon: it registers what is published, and leaves the rest.
+    pub hurry: watch::Receiver<bool>,
+    /// Whether tables that are not ready in time are left to the next commit, instead of being an error.
+    pub leaves: bool,
+    /// Set when the process shall end: a commit that has published nothing yet is then not begun.
+    pub stop: watch::Receiver<bool>,
+    /// Whether somebody still reads our output.
+    pub heard: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Set once the first object of this commit is published, or a table may be switched.
+    pub published: Arc<AtomicBool>,
+    /// Whether tables may not be committed apart from each other (GLOBAL and LEGACY states).
+    pub indivisible: bool,
+}
+
+impl Watch {
+    pub(super) fn is_heard(&self) -> bool {
+        (self.heard)()
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// When columns and partitions must be there. All tables begin at once, so none comes too late for it.
+    pub(super) fn ready_by(&self) -> Instant {
+        self.begun + self.limit / 2
+    }
+
+    /// Comes when tables that are not ready are waited for no longer: the last answer may take a little more than its
+    /// time.
+    pub(super) async fn is_unready(&self) {
+        let mut hurry = self.hurry.clone();
+        let hurried = async {
+            if self.indivisible || hurry.wait_for(|hurry| *hurry).await.is_err() {
+                std::future::pending().await
+            }
+            tokio::time::sleep(HURRIED).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(self.ready_by() + self.limit / 8) => {}
+            () = hurried => {}
+        }
+    }
+
+    /// Whether a table that is not ready now is left to the next commit. Tables that must move together leave none behind.
+    pub(super) fn leaves_unready(&self) -> bool {
+        let late = *self.hurry.borrow() || (self.leaves && Instant::now() >= self.ready_by());
+        late && !self.indivisible
+    }
+
+    /// When this commit goes on with what is published; never, where all tables must move together.
+    pub(super) fn published_by(&self) -> Option<Instant> {
+        (!self.indivisible).then(|| (self.begun + self.limit * 3 / 4).max(Instant::now() + self.limit / 6))
+    }
+
+    /// The same for a commit that shall end soon. Tables that must move together get all of its time: what is late would
+    /// fail them all.
+    pub(super) fn hurried_by(&self) -> Instant {
+        match self.published_by() {
+            Some(published_by) => published_by.min(Instant::now() + HURRIED),
+            None => self.begun + self.limit,
+        }
+    }
+
+    /// When registration and switches must be done, counted from now where publishing has taken all the time.
+    pub(super) fn registered_by(&self) -> Instant {
+        (self.begun + self.limit).max(Instant::now() + self.limit / 4)
+    }
+
+    /// Comes when a commit that shall end soon has had its time for registration too.
+    pub(super) async fn is_out_of_time(&self) {
+        let mut hurry = self.hurry.clone();
+        if hurry.wait_for(|hurry| *hurry).await.is_err() {
+            std::future::pending().await
+        }
+        tokio::time::sleep(self.limit / 4).await;
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
