@@ -173,43 +173,6 @@ mod tests {
     }
 
     #[test]
-    fn compatibility_follows_from_the_types() {
-        let kinds = json!({
-            "boolean": {"type": "boolean"}, "integer": {"type": "integer"}, "number": {"type": "number"},
-            "string": {"type": "string"}, "date": {"type": "string", "format": "date"},
-            "timestamp": {"type": "string", "format": "date-time"}, "time": {"type": "string", "format": "time"},
-            "struct": {"type": "object", "properties": {"a": {"type": "integer"}}},
-            "array": {"type": "array", "items": {"type": "integer"}}, "json": {},
-        });
-        for (table_type, takes) in [
-            ("string", "boolean integer number string date timestamp time struct array json"),
-            ("varchar(10)", "boolean integer number string date timestamp time struct array json"),
-            ("boolean", "boolean"),
-            ("int", "integer"),
-            ("bigint", "integer"),
-            ("float", "integer number"),
-            ("double", "integer number"),
-            ("decimal(10,2)", "integer number"),
-            ("date", "date"),
-            ("timestamp", "timestamp"),
-            ("struct<a:bigint>", "struct"),
-            ("struct<b:bigint>", ""),
-            ("struct<a:boolean>", ""),
-            ("array<double>", "array"),
-            ("array<date>", ""),
-            ("binary", ""),
-            ("map<string,string>", ""),
-        ] {
-            let taken: Vec<String> = stream(kinds.clone())
-                .into_iter()
-                .filter(|field| merge(&table(&[(&field.name, table_type)]), std::slice::from_ref(field)).is_ok())
-                .map(|field| field.name)
-                .collect();
-            assert_eq!(taken.join(" "), takes, "{table_type}");
-        }
-    }
-
-    #[test]
     fn an_incompatible_column_is_named_with_both_types() {
         let error = merge(&table(&[("a", "BIGINT")]), &stream(json!({"A": {"type": "string"}}))).unwrap_err();
         assert_eq!(

@@ -3,49 +3,23 @@
 use std::time::Duration;
 
 use sandbox::{Action, Fault, Refusal};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::formats::Tables;
-use crate::lab::{Lab, catalog, complete, records, state};
-
-/// A refresh of `a`; without a generation it is an append.
-fn catalog_of(generation: Option<u64>) -> Value {
-    let mut catalog = catalog(&["a"], "append");
-    if let Some(generation) = generation {
-        for key in ["generation_id", "minimum_generation_id", "sync_id"] {
-            catalog["streams"][0][key] = json!(generation);
-        }
-    }
-    catalog
-}
-
-fn input(ids: std::ops::Range<u64>, version: &str) -> String {
-    records("a", ids, version) + &state("a", 1) + &complete("a")
-}
+use crate::lab::{Lab, catalog, complete, records, refresh_of, refreshed, state};
 
 /// A table whose next refresh sets its first location free, and that location's objects.
 fn twice_shown(tables: Tables, lab: &Lab) -> Vec<String> {
-    lab.sync(&tables.config(lab, json!({})), &catalog_of(None), &records("a", 0..3, "one"));
+    lab.sync(&tables.config(lab, json!({})), &refresh_of(None), &records("a", 0..3, "one"));
     let first = lab.objects();
-    lab.sync(&tables.config(lab, json!({})), &catalog_of(Some(2)), &input(0..3, "two"));
+    lab.sync(&tables.config(lab, json!({})), &refresh_of(Some(2)), &refreshed(0..3, "two"));
     first
 }
 
 /// Puts objects into the lake.
 fn put(lab: &Lab, keys: &[String]) {
-    let script = "
-import boto3, sys
-client = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='t', aws_secret_access_key='t')
-for key in sys.stdin.read().split():
-    client.put_object(Bucket='lake', Key=key, Body=b'{}')
-";
-    let mut child = std::process::Command::new(crate::python::interpreter())
-        .args(["-c", script, lab.sandbox().endpoint()])
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), keys.join("\n").as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
+    let keys = keys.join("\n");
+    crate::python::python("put.py", &[lab.sandbox().endpoint(), &keys].map(std::ffi::OsStr::new));
 }
 
 /// Deletes come after the states, a thousand objects a call, and what others have put there was told before.
@@ -59,8 +33,8 @@ fn replaced_rows_are_deleted_by_the_thousand_after_the_states_and_others_files_a
     let theirs: Vec<String> = (0..12).map(|number| format!("demo/a/notes-{number:02}.txt")).collect();
     put(&lab, &[many.clone(), theirs.clone()].concat());
     lab.fault("s3:DeleteObjects", Action::Hold);
-    let mut running = lab.spawn(&config, &catalog_of(Some(3)));
-    running.feed_all(input(0..3, "three"));
+    let mut running = lab.spawn(&config, &refresh_of(Some(3)));
+    running.feed_all(refreshed(0..3, "three"));
     lab.wait_for_hold();
     running.wait_for_states(1, Duration::from_secs(10));
     running.wait_for_log("12 objects in s3://lake/demo/a/ are kept", 1, Duration::from_secs(10));
@@ -87,7 +61,7 @@ fn a_delete_cannot_fail_the_sync() {
         // The switch of a partitioned table lists its own partitions before.
         let skip = if tables == Tables::Partitioned { 2 } else { 0 };
         lab.sandbox().faults().add(Fault { skip, times: None, ..Fault::next(operation, denied.clone()) });
-        let ran = lab.sync(&tables.config(&lab, json!({})), &catalog_of(Some(3)), &input(0..3, "three"));
+        let ran = lab.sync(&tables.config(&lab, json!({})), &refresh_of(Some(3)), &refreshed(0..3, "three"));
         assert_eq!(ran.state_ids(), [1], "{operation}");
         let name = operation.split(':').nth(1).unwrap();
         assert!(ran.logs("WARN").iter().any(|text| text.contains(name)), "{operation}: {}", ran.stdout);
@@ -125,7 +99,7 @@ fn nothing_under_another_tables_location_is_touched() {
             let input = json!({ "DatabaseName": "elsewhere", "TableName": "theirs", "PartitionInput": input });
             lab.ask("glue", "create_partition", &input);
         }
-        let ran = lab.sync(&lab.config(json!({})), &catalog_of(Some(3)), &input(0..3, "three"));
+        let ran = lab.sync(&lab.config(json!({})), &refresh_of(Some(3)), &refreshed(0..3, "three"));
         let warned = ran.logs("WARN").iter().any(|text| text.contains("another table refers to it"));
         assert!(warned, "{what}: {}", ran.stdout);
         assert!(first.iter().all(|key| lab.objects().contains(key)), "{what}");
@@ -135,7 +109,7 @@ fn nothing_under_another_tables_location_is_touched() {
     let lab = Lab::new();
     let first = twice_shown(Tables::Plain, &lab);
     lab.ask("glue", "create_table", &json!({ "DatabaseName": "demo", "TableInput": table("s3://lake/demo/ab/") }));
-    lab.sync(&lab.config(json!({})), &catalog_of(Some(3)), &input(0..3, "three"));
+    lab.sync(&lab.config(json!({})), &refresh_of(Some(3)), &refreshed(0..3, "three"));
     assert!(!first.iter().any(|key| lab.objects().contains(key)), "{:?}", lab.objects());
 }
 
@@ -173,5 +147,28 @@ fn the_catalog_is_read_once_for_all_deletions() {
     for stream in streams {
         let versions = lab.value(&format!("SELECT string_agg(DISTINCT version) FROM demo.{stream}"));
         assert_eq!(versions, "v4");
+    }
+}
+
+/// A sync that ends with an error after its switch deletes nothing. What it should have deleted, the next switch does.
+#[test]
+fn what_a_failed_sync_has_set_free_goes_with_the_next_switch() {
+    for tables in [Tables::Plain, Tables::Partitioned] {
+        let lab = Lab::new();
+        let config = tables.config(&lab, json!({}));
+        let first = twice_shown(tables, &lab);
+        let left = |keys: &[String]| lab.objects().iter().filter(|key| keys.contains(key)).count();
+        let mut running = lab.spawn(&config, &refresh_of(Some(3)));
+        running.feed(&refreshed(0..3, "three"));
+        running.wait_for_states(1, Duration::from_secs(60));
+        running.feed("no message\n");
+        assert_eq!(running.end().code, Some(1));
+        assert_eq!(left(&first), first.len(), "{tables:?}");
+        lab.sync(&config, &refresh_of(Some(4)), &refreshed(0..3, "four"));
+        assert_eq!(left(&first), 0, "{tables:?}");
+        let shown = lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL");
+        assert_eq!(shown, [json!({ "version": "four", "n": 3 })], "{tables:?}");
+        // The latest replaced generation is kept, and nothing else.
+        assert_eq!(lab.objects().len(), if tables == Tables::Plain { 2 } else { 6 }, "{tables:?}");
     }
 }

@@ -5,29 +5,14 @@ use std::collections::BTreeMap;
 use sandbox::{Action, Fault, Refusal};
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, catalog, complete, records, state};
-
-/// A refresh of stream `a`; without a generation it is an append.
-fn catalog_of(generation: Option<u64>) -> Value {
-    let mut catalog = catalog(&["a"], "append");
-    if let Some(generation) = generation {
-        for key in ["generation_id", "minimum_generation_id", "sync_id"] {
-            catalog["streams"][0][key] = json!(generation);
-        }
-    }
-    catalog
-}
+use crate::lab::{Lab, complete, records, refresh_of, refreshed, state};
 
 fn config(lab: &Lab) -> Value {
     lab.config(json!({ "partitioning": "DAY" }))
 }
 
-fn input(ids: std::ops::Range<u64>, version: &str) -> String {
-    records("a", ids, version) + &state("a", 1) + &complete("a")
-}
-
 fn refresh(lab: &Lab, generation: u64, ids: std::ops::Range<u64>, version: &str) -> crate::lab::Ran {
-    lab.sync(&config(lab), &catalog_of(Some(generation)), &input(ids, version))
+    lab.sync(&config(lab), &refresh_of(Some(generation)), &refreshed(ids, version))
 }
 
 /// A table that was replaced once already, so that a switch also sets a location free: days 1 to 6 of version `two`.
@@ -96,11 +81,11 @@ fn a_refresh_shows_its_partitions_and_no_others() {
         "the latest replaced rows are kept: {kept:?}"
     );
     // Appended rows join the partitions.
-    lab.sync(&config(&lab), &catalog_of(None), &records("a", 8..12, "four"));
+    lab.sync(&config(&lab), &refresh_of(None), &records("a", 8..12, "four"));
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 10);
     settled(&lab, "appended to");
     // A refresh without rows leaves no partition.
-    lab.sync(&config(&lab), &catalog_of(Some(4)), &(state("a", 1) + &complete("a")));
+    lab.sync(&config(&lab), &refresh_of(Some(4)), &(state("a", 1) + &complete("a")));
     assert_eq!((lab.value("SELECT count(*) FROM demo.a"), partitions(&lab).len()), (json!(0), 0));
     settled(&lab, "emptied");
 }
@@ -109,8 +94,8 @@ fn a_refresh_shows_its_partitions_and_no_others() {
 fn the_first_refresh_makes_the_table_in_one_piece() {
     let lab = Lab::new();
     lab.sandbox().faults().add(Fault { times: None, ..Fault::next("glue:BatchCreatePartition", Action::Hold) });
-    let mut running = lab.spawn(&config(&lab), &catalog_of(Some(1)));
-    running.feed_all(input(0..3, "one"));
+    let mut running = lab.spawn(&config(&lab), &refresh_of(Some(1)));
+    running.feed_all(refreshed(0..3, "one"));
     lab.wait_for_hold();
     running.kill();
     // Were the generation recorded already, the next attempt would append to a table that lacks rows.
@@ -127,9 +112,9 @@ fn the_first_refresh_makes_the_table_in_one_piece() {
 #[test]
 fn columns_types_and_format_change_with_the_switch() {
     let lab = Lab::new();
-    let mut before = catalog_of(Some(1));
+    let mut before = refresh_of(Some(1));
     before["streams"][0]["stream"]["json_schema"]["properties"]["id"] = json!({ "type": "string" });
-    lab.sync(&config(&lab), &before, &input(0..4, "one"));
+    lab.sync(&config(&lab), &before, &refreshed(0..4, "one"));
     let table = lab.table("a");
     let mut changed = table["Parameters"].clone();
     changed["owner"] = json!("them");
@@ -144,7 +129,7 @@ fn columns_types_and_format_change_with_the_switch() {
     };
     let count = versions_of().len();
     let parquet = json!({ "partitioning": "DAY", "format": { "format_type": "Parquet" } });
-    lab.sync(&lab.config(parquet.clone()), &catalog_of(Some(2)), &input(2..6, "two"));
+    lab.sync(&lab.config(parquet.clone()), &refresh_of(Some(2)), &refreshed(2..6, "two"));
     assert_eq!(versions(&lab), only("two", 4));
     assert_eq!(lab.value("SELECT sum(id) FROM demo.a"), 14);
     let table = lab.table("a");
@@ -159,7 +144,7 @@ fn columns_types_and_format_change_with_the_switch() {
     assert_eq!(kept.len(), count + 1);
     assert!(kept.iter().all(|version| version["Table"]["Parameters"]["airbyte.switching"].is_null()), "{kept:?}");
     // Without a change of columns none is kept.
-    lab.sync(&lab.config(parquet), &catalog_of(Some(3)), &input(2..6, "three"));
+    lab.sync(&lab.config(parquet), &refresh_of(Some(3)), &refreshed(2..6, "three"));
     assert_eq!(versions_of().len(), count + 1);
 }
 
@@ -183,8 +168,8 @@ fn a_kill_between_any_two_calls_is_finished_by_whatever_sync_comes_next() {
         for next in if at <= published { &nexts[at % 3..=at % 3] } else { &nexts[..] }.iter().copied() {
             let lab = Lab::copy_of(&template);
             lab.sandbox().faults().add(Fault { skip: u32::try_from(at).unwrap(), ..Fault::next("*", Action::Hold) });
-            let mut running = lab.spawn(&config(&lab), &catalog_of(Some(3)));
-            running.feed_all(input(3..9, "three"));
+            let mut running = lab.spawn(&config(&lab), &refresh_of(Some(3)));
+            running.feed_all(refreshed(3..9, "three"));
             // The clean-up makes more calls at one time than at another; by then the switch is done.
             if !lab.holds_before_the_end(&mut running) {
                 let ran = running.end();
@@ -202,7 +187,7 @@ fn a_kill_between_any_two_calls_is_finished_by_whatever_sync_comes_next() {
             assert_eq!(mixed, [] as [Value; 0], "{what}: a partition switches whole");
             begun += u32::from(!lab.table("a")["Parameters"]["airbyte.switching"].is_null());
             assert!(states.is_empty() || versions(&lab) == only("three", 6), "{what}: a state is a promise");
-            lab.sync(&config(&lab), &catalog_of(next), &input(7..9, "next"));
+            lab.sync(&config(&lab), &refresh_of(next), &refreshed(7..9, "next"));
             settled(&lab, &what);
             let mut found = versions(&lab);
             assert_eq!(found.remove("next"), Some((2, 2)), "{what}: {found:?}");
@@ -246,7 +231,7 @@ fn every_glue_call_of_a_switch_outlasts_what_may_happen_to_it() {
             for action in [Action::Throttle, refusal(400, "ConcurrentModificationException"), Action::Lose] {
                 let lab = Lab::copy_of(&template);
                 lab.sandbox().faults().add(Fault { skip, ..Fault::next(format!("glue:{operation}"), action.clone()) });
-                let ran = lab.write(&config(&lab), &catalog_of(Some(3)), &input(3..9, "three"));
+                let ran = lab.write(&config(&lab), &refresh_of(Some(3)), &refreshed(3..9, "three"));
                 // The clean-up that runs beside makes more calls at one time than at another.
                 lab.sandbox().faults().clear();
                 let what = format!("{operation} #{skip} {action:?}");
@@ -264,8 +249,8 @@ fn every_glue_call_of_a_switch_outlasts_what_may_happen_to_it() {
 fn changes_of_others_during_a_switch_are_kept_or_corrected() {
     let lab = twice_replaced();
     lab.fault("glue:BatchDeletePartition", Action::Hold);
-    let mut running = lab.spawn(&config(&lab), &catalog_of(Some(3)));
-    running.feed_all(input(3..9, "three"));
+    let mut running = lab.spawn(&config(&lab), &refresh_of(Some(3)));
+    running.feed_all(refreshed(3..9, "three"));
     lab.wait_for_hold();
     let table = lab.table("a");
     let mut parameters = table["Parameters"].clone();
@@ -289,14 +274,14 @@ fn changes_of_others_during_a_switch_are_kept_or_corrected() {
 #[test]
 fn a_switch_that_another_process_has_begun_is_not_mixed_with_ours() {
     let lab = twice_replaced();
-    let mut late = lab.spawn(&config(&lab), &catalog_of(Some(3)));
+    let mut late = lab.spawn(&config(&lab), &refresh_of(Some(3)));
     late.feed(&records("a", 0..4, "late"));
     while lab.calls("ListMultipartUploads").is_empty() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     lab.sandbox().faults().add(Fault { times: None, ..Fault::next("glue:BatchUpdatePartition", Action::Hold) });
-    let mut first = lab.spawn(&config(&lab), &catalog_of(Some(3)));
-    first.feed_all(input(3..9, "three"));
+    let mut first = lab.spawn(&config(&lab), &refresh_of(Some(3)));
+    first.feed_all(refreshed(3..9, "three"));
     lab.wait_for_hold();
     late.feed(&(state("a", 1) + &complete("a")));
     let ran = late.end();
@@ -313,13 +298,13 @@ fn a_switch_that_another_process_has_begun_is_not_mixed_with_ours() {
 fn a_switch_whose_rows_are_gone_is_not_finished() {
     let lab = twice_replaced();
     lab.fault("glue:BatchUpdatePartition", Action::Hold);
-    let mut running = lab.spawn(&config(&lab), &catalog_of(Some(3)));
-    running.feed_all(input(3..9, "three"));
+    let mut running = lab.spawn(&config(&lab), &refresh_of(Some(3)));
+    running.feed_all(refreshed(3..9, "three"));
     lab.wait_for_hold();
     running.kill();
     let gone = lab.objects().into_iter().find(|key| key.contains("-3-") && key.contains("at_day=5/")).unwrap();
     lab.ask("s3", "delete_object", &json!({ "Bucket": "lake", "Key": gone }));
-    let ran = lab.write(&config(&lab), &catalog_of(None), &records("a", 0..1, "x"));
+    let ran = lab.write(&config(&lab), &refresh_of(None), &records("a", 0..1, "x"));
     let (kind, message) = ran.error();
     assert_eq!((ran.code, kind.as_str()), (Some(1), "config_error"));
     assert!(message.contains("demo.a") && message.contains("1 of 6 objects"), "{message}");
@@ -337,7 +322,7 @@ fn tables_with_projection_or_a_location_template_are_not_switched() {
             "Parameters": parameters, "StorageDescriptor": table["StorageDescriptor"] });
         lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": changed }));
         let before = lab.objects();
-        let ran = lab.write(&config(&lab), &catalog_of(Some(2)), &input(0..3, "two"));
+        let ran = lab.write(&config(&lab), &refresh_of(Some(2)), &refreshed(0..3, "two"));
         let (kind, message) = ran.error();
         assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
         assert!(message.contains(key) && message.contains("demo.a"), "{message}");

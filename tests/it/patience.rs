@@ -58,6 +58,60 @@ fn many_streams_in_trouble_keep_nobody_elses_states_waiting() {
     assert_eq!(lab.value("SELECT count(*) FROM demo.quick"), 1);
 }
 
+/// A commit is in flight that waits for tables to be ready, and the source dies: what is ready is committed now.
+#[test]
+fn a_dead_source_is_not_waited_for_by_tables_that_are_not_ready() {
+    let lab = Lab::new();
+    let streams = ["slow1", "slow2", "quick"];
+    lab.sandbox().faults().add(always("glue:CreateTable", Some("slow"), Action::Throttle));
+    let config = lab.config(json!({ "commit_interval_minutes": 0.02 }));
+    let mut running = lab.spawn(&config, &catalog(&streams, "append"));
+    running.wait_for_log("goes to", 3, Duration::from_secs(60));
+    for stream in streams {
+        running.feed(&(record(stream, 1, "x") + &state(stream, 1)));
+    }
+    running.wait_for_log("checkpoint: the commit interval is over", 1, Duration::from_secs(60));
+    while lab.calls("CreateTable").len() < 4 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(running.stdin.take());
+    running.wait_for_states(1, Duration::from_secs(45));
+    let ran = running.end();
+    assert_eq!((ran.code, ran.states().len()), (Some(1), 1), "{}", ran.stdout);
+    assert_eq!(ran.error().0, "transient_error");
+    assert_eq!(lab.value("SELECT count(*) FROM demo.quick"), 1);
+}
+
+/// The switch of a partitioned table takes as many calls as there are partitions; it goes on beside, and the others'
+/// states leave meanwhile. What comes after its COMPLETE is appended to the rows that it shows.
+#[test]
+fn a_switch_that_takes_its_time_keeps_nobody_elses_states_waiting() {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partitioning": "DAY", "commit_interval_minutes": 0.05 }));
+    let mut streams = catalog(&["slow", "quick"], "append");
+    lab.sync(&config, &streams, &records("slow", 0..6, "old"));
+    for (key, slow, quick) in [("generation_id", 2, 1), ("minimum_generation_id", 2, 0), ("sync_id", 9, 9)] {
+        (streams["streams"][0][key], streams["streams"][1][key]) = (json!(slow), json!(quick));
+    }
+    lab.sandbox().faults().add(always("glue:BatchUpdatePartition", None, Action::Hold));
+    let mut running = lab.spawn(&config, &streams);
+    running.feed(&(records("slow", 0..6, "new") + &state("slow", 1) + &complete("slow")));
+    lab.wait_for_hold();
+    running.feed(&(record("quick", 1, "x") + &state("quick", 2) + &record("slow", 60, "later") + &state("slow", 3)));
+    running.wait_for_states(1, Duration::from_secs(100));
+    assert!(lab.sandbox().faults().held() > 0);
+    lab.sandbox().faults().clear();
+    lab.sandbox().faults().release();
+    running.wait_for_states(3, Duration::from_secs(120));
+    running.feed(&complete("quick"));
+    let ran = running.end();
+    assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![2, 1, 3]), "{}", ran.stdout);
+    assert_eq!(
+        lab.rows("SELECT version, count(*) n FROM demo.slow GROUP BY ALL ORDER BY n"),
+        [json!({ "version": "later", "n": 1 }), json!({ "version": "new", "n": 6 })]
+    );
+}
+
 /// A stream none of whose many objects gets through takes three quarters of the requests at most: the others' objects
 /// pass by.
 #[test]
@@ -119,6 +173,11 @@ fn the_last_checkpoint_after_a_dead_source_takes_no_more_than_45_s() {
         assert!(took < Duration::from_secs(45), "{tables:?}: {took:?}");
         let calls = lab.sandbox().journal().calls();
         assert!(calls.len() >= 500 && !calls.iter().any(|call| call.operation.starts_with("Delete")));
+        // What will not be switched is not sent either.
+        let sends =
+            |call: &&sandbox::Call| ["PutObject", "UploadPart", "CreateMultipartUpload"].contains(&&*call.operation);
+        let sent: Vec<&str> = calls.iter().filter(sends).map(|call| call.target.as_str()).collect();
+        assert!(sent.len() >= 500 && !sent.iter().any(|key| key.contains("refreshed")), "{tables:?}");
     }
 }
 
@@ -155,6 +214,21 @@ fn a_transaction_that_is_throttled_for_ever_is_a_transient_error() {
     assert_eq!((ran.code, ran.error().0.as_str()), (Some(1), "transient_error"), "{}", ran.stdout);
     assert_eq!(ran.states().len(), 0);
     assert_eq!(lab.rows("SELECT * FROM information_schema.tables WHERE table_name = 'a'"), [] as [Value; 0]);
+    lab.sandbox().faults().clear();
+    lab.sync(&config, &catalog, &record("a", 1, "x"));
+    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);
+}
+
+/// The answers to a commit are lost for as long as it may take. Nobody can tell whether it has happened, so no state
+/// leaves; here it has not, and the next sync does it.
+#[test]
+fn a_commit_whose_answers_are_lost_for_ever_is_a_transient_error() {
+    let lab = Lab::new();
+    let (config, catalog) = (lab.governed(json!({})), catalog(&["a"], "append"));
+    lab.sandbox().faults().add(always("lakeformation:CommitTransaction", None, Action::Drop));
+    let ran = lab.write(&config, &catalog, &(record("a", 1, "x") + &state("a", 1)));
+    assert_eq!((ran.code, ran.error().0.as_str()), (Some(1), "transient_error"), "{}", ran.stdout);
+    assert_eq!(ran.states().len(), 0);
     lab.sandbox().faults().clear();
     lab.sync(&config, &catalog, &record("a", 1, "x"));
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);

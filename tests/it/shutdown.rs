@@ -119,6 +119,126 @@ fn a_cancel_switches_nothing_and_leaves_nothing_half_visible() {
     }
 }
 
+/// The same with an overwrite that is whole when its input ends, so that only the closed output tells it from a success.
+#[test]
+fn a_cancel_switches_no_overwrite_that_could_have_been() {
+    for tables in Tables::ALL {
+        for pause in [0, 300, 2000] {
+            let lab = Lab::new();
+            let (config, overwrite) = (tables.config(&lab, json!({})), catalog(&["a"], "overwrite"));
+            lab.sync(&config, &overwrite, &(records("a", 0..3, "old") + &state("a", 1)));
+            let mut running = lab.spawn(&config, &overwrite);
+            running.feed(&(records("a", 0..5, "new") + &state("a", 2)));
+            running.wait_for_log("goes to", 1, Duration::from_secs(60));
+            // The input ends after the output: ours sees both at once.
+            running.close_stdout();
+            drop(running.stdin.take());
+            std::thread::sleep(Duration::from_millis(pause));
+            drop(running.kill());
+            let rows = lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL");
+            assert_eq!(rows, [json!({ "version": "old", "n": 3 })], "{tables:?} after {pause} ms");
+        }
+    }
+}
+
+/// Whether anybody reads is asked once more after the last thing that is read before a switch.
+#[test]
+fn nothing_is_switched_when_the_output_closes_just_before() {
+    for (tables, last) in [
+        (Tables::Governed, "lakeformation:UpdateTableObjects"),
+        (Tables::Plain, "glue:GetTable"),
+        (Tables::Partitioned, "glue:GetTable"),
+        (Tables::Iceberg, "glue:GetTable"),
+    ] {
+        let lab = Lab::new();
+        let (config, overwrite) = (tables.config(&lab, json!({})), catalog(&["a"], "overwrite"));
+        lab.sync(&config, &overwrite, &(records("a", 0..3, "old") + &state("a", 1)));
+        let mut running = lab.spawn(&config, &overwrite);
+        running.wait_for_log("goes to", 1, Duration::from_secs(60));
+        lab.fault(last, Action::Hold);
+        running.feed(&(records("a", 0..5, "new") + &state("a", 2)));
+        drop(running.stdin.take());
+        lab.wait_for_hold();
+        running.close_stdout();
+        lab.sandbox().faults().release();
+        let ran = running.end();
+        assert_ne!(ran.code, Some(0), "{tables:?}");
+        let rows = lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL");
+        assert_eq!(rows, [json!({ "version": "old", "n": 3 })], "{tables:?}");
+        assert!(!is_switching(&lab, "a"), "{tables:?}");
+    }
+}
+
+/// A stdout that is open and never read is full after a while; a signal ends the process all the same.
+#[test]
+fn a_signal_ends_a_process_whose_output_nobody_takes() {
+    let lab = Lab::new();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("config.json"), lab.config(json!({})).to_string()).unwrap();
+    std::fs::write(files.path().join("catalog.json"), catalog(&["a"], "append").to_string()).unwrap();
+    let mut command = lab.command();
+    command.args(["write", "--config", "config.json", "--catalog", "catalog.json"]).current_dir(files.path());
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Many times what a pipe holds.
+    let input: String = (0..10_000).map(|id| state("a", id)).collect();
+    let feeding = std::thread::spawn(move || drop(std::io::Write::write_all(&mut stdin, input.as_bytes())));
+    let blocked = || {
+        let wait = std::fs::read_to_string(format!("/proc/{}/wchan", child.id())).unwrap_or_default();
+        let stack = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+        let tasks = stack.map(|task| std::fs::read_to_string(task.unwrap().path().join("wchan")).unwrap_or_default());
+        wait.contains("pipe_write") || tasks.into_iter().any(|task| task.contains("pipe_write"))
+    };
+    let begun = Instant::now();
+    while !blocked() && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let begun = Instant::now();
+    let killed = std::process::Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
+    assert!(killed.unwrap().success());
+    let code = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code();
+        }
+        if begun.elapsed() > Duration::from_secs(40) {
+            drop(child.kill());
+            panic!("it hangs");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(code, Some(143));
+    feeding.join().unwrap();
+}
+
+/// The source has died while a commit is in flight whose last call nobody answers: the process ends before the platform
+/// loses its patience, with an error.
+#[test]
+fn a_commit_that_hangs_does_not_outlive_a_dead_source() {
+    let kinds = [(Tables::Governed, "lakeformation:CommitTransaction"), (Tables::Iceberg, "glue:UpdateTable")];
+    std::thread::scope(|scope| {
+        for (tables, last) in kinds {
+            scope.spawn(move || {
+                let lab = Lab::new();
+                lab.sync(&tables.config(&lab, json!({})), &catalog(&["a"], "append"), &record("a", 0, "x"));
+                let config = tables.config(&lab, json!({ "commit_interval_minutes": 0.01 }));
+                lab.sandbox().faults().add(Fault { times: None, ..Fault::next(last, Action::Drop) });
+                let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+                running.feed(&(records("a", 1..4, "x") + &state("a", 1)));
+                while lab.calls(last.split_once(':').unwrap().1).len() < 2 {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                let begun = Instant::now();
+                let ran = running.end();
+                assert!(begun.elapsed() < Duration::from_secs(50), "{tables:?}: {:?}", begun.elapsed());
+                let (kind, message) = ran.error();
+                let told = (ran.code, ran.states().len(), kind.as_str());
+                assert_eq!(told, (Some(1), 0, "transient_error"), "{tables:?}: {message}");
+            });
+        }
+    });
+}
+
 /// What ends a sync.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
