@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::formats::Tables;
-use crate::lab::{Lab, catalog, complete, record, records, refresh_of, state};
+use crate::lab::{Lab, catalog, complete, record, records, state};
 
 const MIB: u64 = 1024;
 
@@ -196,23 +196,4 @@ fn random_syncs_never_stall() {
             }
         }
     }
-}
-
-/// What is remembered of a governed refresh's objects counts, and nothing but its switch frees it: where it fills a quarter
-/// of the memory the sync ends with what helps, and the old rows stay.
-#[test]
-fn names_of_objects_that_wait_for_a_switch_have_a_bound() {
-    let lab = Lab::new();
-    let config = lab.governed(json!({ "partition_fields": ["version"], "memory_limit_mb": 64 }));
-    lab.sync(&config, &catalog(&["a"], "append"), &record("a", 1, "old"));
-    let padding = "x".repeat(900);
-    let input: String = (0..16_000).map(|id| record("a", id, &format!("{id}{padding}"))).collect();
-    let mut running = lab.spawn(&config, &refresh_of(Some(2)));
-    running.feed_all(input + &state("a", 1) + &complete("a"));
-    let ran = running.end();
-    let (kind, message) = ran.error();
-    assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0), "{message}");
-    assert!(message.contains("memory_limit_mb") && message.contains("names of objects"), "{message}");
-    assert!(ran.peak_kib < (64 + 128) * 1024, "{} KiB", ran.peak_kib);
-    assert_eq!(lab.rows("SELECT version FROM demo.a"), [json!({ "version": "old" })]);
 }
