@@ -40,14 +40,13 @@ use crate::encode::Statistics;
 use crate::failure::{AtStream, Failure};
 use crate::stage::{Published, Sealed};
 use publish::Publishing;
-use switch::Switched;
 use switching::Switching;
 
 pub use deletion::Deletable;
 pub use prepare::{Identity, Target};
 pub use probe::{has_database, probe_iceberg, probe_tag, probe_transaction};
 pub use sweep::{DeadAreas, Sweep};
-pub use watch::Watch;
+pub use watch::{Haste, Watch};
 
 use table::{Kind, Location, Mode, Plan};
 use waiting::Waiting;
@@ -139,8 +138,10 @@ struct LakeTable {
     publishing: HashMap<Vec<String>, usize>,
     /// Left by a commit that could not wait for the table to be ready, or to be switched.
     unready: Vec<Batch>,
-    /// Its partitions are being pointed at the area; until that is done nothing is added there.
+    /// It is being switched, or that has failed: nothing is added to the area any more.
     is_switching: bool,
+    /// A commit of it has failed, and may have had its effect all the same.
+    is_undecided: bool,
     /// Of an Iceberg table, what it is beside the plan.
     iceberg: Option<Box<iceberg::Table>>,
 }
@@ -154,14 +155,14 @@ struct Work<'t> {
     staged: Vec<Staged>,
     claims: Vec<Claim>,
     switch: bool,
+    /// The table shows the area.
+    switched: bool,
     /// The catalog is to be told, and has not been yet.
     pending: bool,
     error: Option<anyhow::Error>,
     /// It is not proven that the table shows the folder its objects go to.
     astray: bool,
     leftovers: Vec<Location>,
-    /// What a switch that has begun has still to do.
-    rest: Option<Box<switch::Rest>>,
 }
 
 impl Work<'_> {
@@ -176,10 +177,17 @@ impl Work<'_> {
     /// Whether there is anything to tell the catalog after objects are published: readers of a plain table see those.
     fn concerns_catalog(&self) -> bool {
         match self.table.plan.kind {
-            Kind::External => self.switch && !self.table.is_switching,
+            // Its switch goes on by itself.
+            Kind::External => false,
             Kind::Governed => self.switch || (self.appends() && !self.staged.is_empty()),
             Kind::Iceberg => true,
         }
+    }
+
+    /// Whether the next commit has something to do for it that nothing is under way for.
+    fn is_left(&self) -> bool {
+        let put_off = self.switch && self.is_external() && !self.table.is_switching && !self.switched;
+        (put_off && self.error.is_none()) || !self.table.unready.is_empty()
     }
 
     fn appends(&self) -> bool {
@@ -211,7 +219,7 @@ impl Lake {
         let mut outcome = Outcome::default();
         let mut work = share_out(&mut self.tables, checkpoint);
         let mut stop = watch.stop.clone();
-        let begins = work.iter().any(|w| w.switch || !w.batches.is_empty());
+        let begins = work.iter().any(|w| (w.switch && !w.table.is_switching) || !w.batches.is_empty());
         // Nothing is published yet: a stop ends the work here, and every object is handed back. What earlier commits
         // have begun to publish is registered all the same.
         tokio::select! {
@@ -219,10 +227,11 @@ impl Lake {
             _ = stop.wait_for(|stop| *stop), if begins => {}
             () = make_ready(&self.aws, &mut work, watch) => {}
         }
-        self.has_unready = work.iter().any(|w| !w.table.unready.is_empty());
         let blocked = (begins && watch.is_stopped()) || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
         if blocked {
             outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
+            self.switching.take_ended(&mut work);
+            work.iter_mut().filter(|work| work.switched).for_each(|work| settle(work, &mut outcome));
         } else {
             self.publishing.begin(&mut work, watch, &mut outcome);
             self.publishing.collect(&mut work, watch, &mut outcome).await;
@@ -233,13 +242,13 @@ impl Lake {
                 watch.published.store(true, Ordering::Release);
             }
             register(&self.aws, &self.files, &mut self.switching, &mut work, watch).await;
-            for work in &mut work {
-                settle(work, &mut outcome);
-                self.leftovers.append(&mut work.leftovers);
-            }
+            work.iter_mut().for_each(|work| settle(work, &mut outcome));
         }
-        for work in work {
+        self.has_unready = work.iter().any(Work::is_left);
+        for mut work in work {
+            self.leftovers.append(&mut work.leftovers);
             if let Some(error) = work.error {
+                work.table.is_undecided = true;
                 outcome.failures.push(AtStream::wrap(work.table.plan.stream.clone(), error));
             }
         }
@@ -261,6 +270,18 @@ impl Lake {
             () = self.publishing.one_more() => {}
             () = self.switching.one_more() => {}
         }
+    }
+
+    /// Whether a table is being switched beside commits.
+    #[must_use]
+    pub fn is_switching(&self) -> bool {
+        self.switching.is_busy()
+    }
+
+    /// Whether something was left to the next commit that nothing else will wake for.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.has_unready && !self.switching.is_busy()
     }
 
     /// Gives up what is still being published and undoes it as far as it goes.
@@ -303,8 +324,9 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
         let index = StreamIndex(index);
         batches.append(&mut table.unready);
         if table.is_switching {
-            // What came after the stream's end is appended to what it shows then.
+            // What came after the stream's end is appended to what it shows then; its bytes need not wait here.
             table.unready = std::mem::take(&mut batches);
+            table.unready.iter_mut().for_each(|batch| batch.object.shed());
         }
         let complete = complete.contains(&index) || table.is_switching;
         let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete;
@@ -316,11 +338,11 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
                 staged: Vec::new(),
                 claims: Vec::new(),
                 switch,
+                switched: false,
                 pending: false,
                 error: None,
                 astray: false,
                 leftovers: Vec::new(),
-                rest: None,
             });
         }
     }
@@ -366,9 +388,9 @@ async fn register(aws: &Aws, files: &iceberg::Files, switching: &mut Switching, 
     let all = async {
         take_iceberg(files, work, deadline).await;
         register_governed(aws, work, watch, deadline).await;
-        switch_external(aws, switching, work, watch, deadline).await;
+        switch_external(aws, switching, work, watch);
         commit_iceberg(files, work, watch, deadline).await;
-        switching.collect(work, deadline).await;
+        switching.collect(work, watch).await;
     };
     tokio::select! {
         biased;
@@ -378,7 +400,7 @@ async fn register(aws: &Aws, files: &iceberg::Files, switching: &mut Switching, 
     for work in work.iter_mut().filter(|work| work.pending) {
         work.fail(Failure::transient("the catalog did not answer in the time that was left: try again"));
     }
-    switching.set_aside(work);
+    switching.take_ended(work);
 }
 
 async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, deadline: Instant) {
@@ -399,7 +421,10 @@ async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, dead
     let results = governed::commit(aws, &members, watch, deadline).await;
     for (work, result) in members.iter_mut().zip(results) {
         match result {
-            Ok(()) => work.table.ready = true,
+            Ok(()) => {
+                work.table.ready = true;
+                work.switched = work.switch;
+            }
             Err(error) => work.fail(error),
         }
         work.pending = false;
@@ -414,41 +439,24 @@ fn follows() -> anyhow::Error {
     )
 }
 
-/// Switches tables in one call, or begins to: what takes many goes on beside.
-async fn switch_external(
-    aws: &Aws,
-    switching: &mut Switching,
-    work: &mut [Work<'_>],
-    watch: &Watch,
-    deadline: Instant,
-) {
-    let begins = |w: &&mut Work<'_>| w.switch && w.is_external() && !w.table.is_switching;
-    if watch.indivisible && work.iter().any(|w| w.error.is_some()) {
-        work.iter_mut().filter(begins).for_each(|work| work.fail(follows()));
-        return;
-    }
-    let beginning = work.iter_mut().filter(begins).filter(|w| w.error.is_none());
-    let budget = &switching.budget;
-    stream::iter(beginning.collect::<Vec<_>>())
-        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
-            match Box::pin(switch::switch(aws, work.table, watch, deadline, budget)).await {
-                Ok(Switched::Done(leftovers)) => work.leftovers = leftovers,
-                Ok(Switched::Begun(rest)) => work.rest = Some(rest),
-                Err(error) => work.fail(error),
-            }
-            work.pending = false;
-        })
-        .await;
-    for work in work {
-        if let Some(rest) = work.rest.take() {
+/// Begins to switch plain tables, as many as may be under way at one time; the others are left to a later commit.
+fn switch_external(aws: &Aws, switching: &mut Switching, work: &mut [Work<'_>], watch: &Watch) {
+    let failed = watch.indivisible && work.iter().any(|w| w.error.is_some());
+    let begins = |w: &&mut Work<'_>| w.switch && w.is_external() && !w.table.is_switching && w.error.is_none();
+    for work in work.iter_mut().filter(begins) {
+        if failed {
+            work.fail(follows());
+        } else if switching.has_room() {
             work.table.is_switching = true;
-            switching.begin(aws, work.index, &work.table.plan.name, *rest);
+            switching.begin(aws, work.index, work.table, watch);
         }
     }
 }
 
 /// Writes the manifests of what is published: from here on an Iceberg table's objects are known by those.
 async fn take_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], deadline: Instant) {
+    // What a failed commit has left undecided must not be committed once more, with a token of its own.
+    work.iter_mut().filter(|w| w.table.iceberg.is_some() && w.table.is_undecided).for_each(|w| w.fail(follows()));
     let taking = work.iter_mut().filter(|w| w.error.is_none());
     stream::iter(taking.collect::<Vec<_>>())
         .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
@@ -480,8 +488,10 @@ async fn commit_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], watch: &W
             let Some(iceberg) = iceberg else { return };
             // Nothing of it may be published yet.
             let idle = !work.switch && iceberg.is_idle();
-            if !idle && let Err(error) = Box::pin(iceberg.commit(files, plan, watch, deadline)).await {
-                work.fail(error);
+            let committed = if idle { Ok(()) } else { Box::pin(iceberg.commit(files, plan, watch, deadline)).await };
+            match committed {
+                Ok(()) => work.switched = work.switch,
+                Err(error) => work.fail(error),
             }
             work.pending = false;
         })
@@ -496,7 +506,7 @@ fn settle(work: &mut Work<'_>, outcome: &mut Outcome) {
         if work.error.is_none() || (work.is_external() && !work.astray) {
             outcome.receipts.extend(work.claims.drain(..).map(|claim| claim.settle(&committed)));
         }
-    } else if work.switch && work.error.is_none() {
+    } else if work.switched {
         let table = &mut *work.table;
         outcome.receipts.extend(table.waiting.end().into_iter().map(|claim| claim.settle(&committed)));
         outcome.switched.push(work.index);

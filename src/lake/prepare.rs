@@ -121,6 +121,7 @@ impl Lake {
                 publishing: HashMap::new(),
                 unready: Vec::new(),
                 is_switching: false,
+                is_undecided: false,
                 iceberg,
             });
         }

@@ -93,7 +93,8 @@ impl Publishing {
     pub(super) async fn collect(&mut self, work: &mut [Work<'_>], watch: &Watch, outcome: &mut Outcome) {
         let places: HashMap<StreamIndex, usize> = work.iter().enumerate().map(|(i, w)| (w.index, i)).collect();
         let mut until = watch.published_by();
-        let mut hurry = watch.hurry.clone();
+        let hurry = watch.is_hurried_for(Duration::ZERO);
+        tokio::pin!(hurry);
         let mut hurried = false;
         loop {
             let joined = match self.done.pop() {
@@ -104,7 +105,7 @@ impl Publishing {
                         Some(joined) => joined,
                         None => break,
                     },
-                    _ = hurry.wait_for(|hurry| *hurry), if !hurried => {
+                    () = &mut hurry, if !hurried => {
                         hurried = true;
                         until = Some(watch.hurried_by());
                         continue;

@@ -6,6 +6,8 @@
 //! nothing differs: so it does not matter which calls of whom have happened before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_glue::types::{Partition, StorageDescriptor, Table, TableInput};
 use tokio::time::Instant;
@@ -23,64 +25,12 @@ use crate::budget::{Budget, Reservation};
 use crate::failure::Failure;
 use crate::schema::partition;
 
+/// How long a table may refuse to be switched, or to be marked.
+const DECISION: Duration = Duration::from_secs(120);
 /// What a partition takes in memory while it is compared: its values twice, its place, its parameters.
 const PARTITION_BYTES: u64 = 1024;
 /// What a folder's name takes beside its characters.
 const FOLDER_BYTES: u64 = 64;
-
-/// How far a switch has come.
-#[derive(Debug)]
-pub(super) enum Switched {
-    /// The table shows the new rows. These locations may be deleted once the states are out.
-    Done(Vec<Location>),
-    /// The table is marked. There is no way back from here, and none is needed: whatever is not done in time, the next
-    /// sync does.
-    Begun(Box<Rest>),
-}
-
-/// What is left to be done for a table that is marked.
-#[derive(Debug)]
-pub(super) struct Rest {
-    mark: Mark,
-    folders: Folders,
-    budget: Budget,
-}
-
-impl Rest {
-    /// Brings the table's partitions to what the mark says, and then the table. Returns the locations that may be
-    /// deleted once the states are out.
-    pub(super) async fn carry_out(self, aws: Aws, name: TableName) -> anyhow::Result<Vec<Location>> {
-        let patience = Patience::standard();
-        let catalog = Catalog::new(&aws, &patience);
-        Box::pin(carry_out(&catalog, &name, &self.mark, &self.folders, &self.budget)).await
-    }
-}
-
-/// Makes the table show the area and record the generation, or begins to.
-pub(super) async fn switch(
-    aws: &Aws,
-    table: &LakeTable,
-    watch: &Watch,
-    deadline: Instant,
-    budget: &Budget,
-) -> anyhow::Result<Switched> {
-    let patience = Patience::until(deadline);
-    let catalog = Catalog::new(aws, &patience);
-    let Mode::Replace { generation, area } = &table.plan.mode else {
-        return Err(Failure::system("a switch of a stream that appends"));
-    };
-    let switch =
-        Switch { catalog: &catalog, plan: &table.plan, generation: *generation, target: area.location(), watch };
-    let folders = whole(aws, table, switch.target, budget).await?;
-    if table.plan.partition_by.is_none() {
-        return Box::pin(switch.at_once()).await.map(Switched::Done);
-    }
-    let announced = Box::pin(switch.announce(table.waiting.inventory.objects)).await?;
-    Ok(match announced {
-        Some(mark) => Switched::Begun(Box::new(Rest { mark, folders, budget: budget.clone() })),
-        None => Switched::Done(Vec::new()),
-    })
-}
 
 /// Finishes a switch whose mark was found on the table. Returns the locations that may be deleted once the states of
 /// this sync are out.
@@ -103,19 +53,71 @@ pub(super) async fn resume(
     Box::pin(carry_out(catalog, name, mark, &folders, budget)).await
 }
 
-/// The terms of one switch.
-struct Switch<'a> {
-    catalog: &'a Catalog<'a>,
-    plan: &'a Plan,
+/// One switch: what the table is to show, and on what terms.
+pub(super) struct Switch {
+    plan: Plan,
     generation: Option<i64>,
-    target: &'a Location,
-    watch: &'a Watch,
+    target: Location,
+    published: Inventory,
+    heard: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl Switch<'_> {
+impl Switch {
+    /// The switch of a table to the area that its stream was published in.
+    pub(super) fn of(table: &LakeTable, watch: &Watch) -> anyhow::Result<Self> {
+        let Mode::Replace { generation, area } = &table.plan.mode else {
+            return Err(Failure::system("a switch of a stream that appends"));
+        };
+        Ok(Self {
+            plan: table.plan.clone(),
+            generation: *generation,
+            target: area.location().clone(),
+            published: table.waiting.inventory,
+            heard: Arc::clone(&watch.heard),
+        })
+    }
+
+    /// Makes the table show the area and record the generation. Returns the locations that may be deleted once the
+    /// states are out.
+    pub(super) async fn run(&self, aws: &Aws, budget: &Budget) -> anyhow::Result<Vec<Location>> {
+        let folders = self.whole(aws, budget).await?;
+        let patience = Patience::until(Instant::now() + DECISION);
+        let catalog = Catalog::new(aws, &patience);
+        if self.plan.partition_by.is_none() {
+            return Box::pin(self.at_once(&catalog)).await;
+        }
+        let Some(mark) = Box::pin(self.announce(&catalog)).await? else { return Ok(Vec::new()) };
+        // There is no way back from here, and none is needed: whatever is not done in time, the next sync does.
+        let patience = Patience::standard();
+        let catalog = Catalog::new(aws, &patience);
+        Box::pin(carry_out(&catalog, &self.plan.name, &mark, &folders, budget)).await
+    }
+
+    /// Looks once more whether the area holds everything, since the table will show nothing else: another sync may have
+    /// taken a very old area for a dead one's. Answers with the folders of its objects.
+    async fn whole(&self, aws: &Aws, budget: &Budget) -> anyhow::Result<Folders> {
+        let Self { published, target, .. } = self;
+        if published.objects == 0 {
+            return Ok(Folders::new(budget));
+        }
+        let Contents { folders, inventory: found } = contents(aws, target, budget).await?;
+        if found == *published {
+            return Ok(folders);
+        }
+        Err(Failure::transient(format!(
+            "{} holds {} objects, not the {} that this sync has put there, so {} is not switched: the sync has to be \
+             run again",
+            target.uri(),
+            found.objects,
+            published.objects,
+            self.plan.name
+        )))
+    }
+
     /// One guarded `UpdateTable`: location, columns, parameters, generation.
-    async fn at_once(&self) -> anyhow::Result<Vec<Location>> {
-        let Self { catalog, plan, generation, target, .. } = *self;
+    async fn at_once(&self, catalog: &Catalog<'_>) -> anyhow::Result<Vec<Location>> {
+        let Self { plan, generation, target, .. } = self;
+        let generation = *generation;
         let mut leftovers = Vec::new();
         let mut attempt = 0;
         loop {
@@ -148,8 +150,9 @@ impl Switch<'_> {
 
     /// Sets the mark on the table, which is created for it if need be. `None` if somebody has switched it to our area
     /// already.
-    async fn announce(&self, objects: u64) -> anyhow::Result<Option<Mark>> {
-        let Self { catalog, plan, generation, target, .. } = *self;
+    async fn announce(&self, catalog: &Catalog<'_>) -> anyhow::Result<Option<Mark>> {
+        let Self { plan, generation, target, .. } = self;
+        let (generation, objects) = (*generation, self.published.objects);
         let mut attempt = 0;
         loop {
             let current = catalog.table(&plan.name).await?;
@@ -194,7 +197,7 @@ impl Switch<'_> {
 
     /// Asked last, since reading may have taken its time.
     fn heard(&self) -> anyhow::Result<()> {
-        if self.watch.is_heard() {
+        if (self.heard)() {
             return Ok(());
         }
         Err(Failure::transient("nobody reads our output any more, so no table is switched"))
@@ -202,7 +205,7 @@ impl Switch<'_> {
 
     /// Whether the table is still one that this sync may replace.
     fn may_replace(&self, current: &Table) -> anyhow::Result<()> {
-        let plan = self.plan;
+        let plan = &self.plan;
         super::still_ours(plan, self.generation, Shown::of(current, &[]).generation)?;
         super::table::may_switch(&plan.name, current)?;
         super::table::same_partition_keys(&plan.name, current, plan.partition_by.clone().as_mut())
@@ -322,27 +325,6 @@ fn location(table: &Table) -> Option<Location> {
 
 fn overtaken(name: &TableName) -> anyhow::Error {
     Failure::transient(format!("another process is switching {name}, or has switched it since: try again"))
-}
-
-/// Looks once more whether the area holds everything, since the table will show nothing else: another sync may have
-/// taken a very old area for a dead one's. Answers with the folders of its objects.
-async fn whole(aws: &Aws, table: &LakeTable, area: &Location, budget: &Budget) -> anyhow::Result<Folders> {
-    let published = table.waiting.inventory;
-    if published.objects == 0 {
-        return Ok(Folders::new(budget));
-    }
-    let Contents { folders, inventory: found } = contents(aws, area, budget).await?;
-    if found == published {
-        return Ok(folders);
-    }
-    Err(Failure::transient(format!(
-        "{} holds {} objects, not the {} that this sync has put there, so {} is not switched: the sync has to be run \
-         again",
-        area.uri(),
-        found.objects,
-        published.objects,
-        table.plan.name
-    )))
 }
 
 /// The folders of an area that objects are in: one for each partition.

@@ -1,21 +1,22 @@
-//! Switches of partitioned tables that have begun. They may take longer than one commit: such a switch goes on by itself,
-//! the others' states leave meanwhile, and the commit that finds it done tells the ledger.
+//! Switches of plain tables, beside commits. A switch may take as many calls as there are objects and partitions: it goes on
+//! by itself, the others' states leave meanwhile, and the commit that finds it done tells the ledger.
 
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Work;
-use super::glue::TableName;
-use super::switch::Rest;
+use super::switch::Switch;
 use super::table::Location;
+use super::{CONCURRENT_TABLES, LakeTable, Watch, Work};
 use crate::aws::Aws;
 use crate::budget::Budget;
 use crate::claim::StreamIndex;
 
 /// How long a commit waits for switches: most are done by then.
 const GRACE: Duration = Duration::from_secs(10);
+/// The same for a commit that shall end soon.
+const HURRIED: Duration = Duration::from_secs(2);
 
 /// Switches on their way.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(super) struct Switching {
     /// Done since the last commit.
     done: Vec<Ended>,
     /// What they hold of partitions counts here.
-    pub(super) budget: Budget,
+    budget: Budget,
 }
 
 #[derive(Debug)]
@@ -39,10 +40,21 @@ impl Switching {
         Self { tasks: JoinSet::new(), done: Vec::new(), budget: budget.clone() }
     }
 
-    /// Goes on with a switch that has begun.
-    pub(super) fn begin(&mut self, aws: &Aws, stream: StreamIndex, name: &TableName, rest: Rest) {
-        let (aws, name) = (aws.clone(), name.clone());
-        self.tasks.spawn(async move { Ended { stream, result: Box::pin(rest.carry_out(aws, name)).await } });
+    /// Whether one more may begin: each holds the names of its partitions.
+    pub(super) fn has_room(&self) -> bool {
+        self.tasks.len() < CONCURRENT_TABLES
+    }
+
+    /// Begins to switch a table.
+    pub(super) fn begin(&mut self, aws: &Aws, stream: StreamIndex, table: &LakeTable, watch: &Watch) {
+        let (switch, aws, budget) = (Switch::of(table, watch), aws.clone(), self.budget.clone());
+        self.tasks.spawn(async move {
+            let result = match switch {
+                Ok(switch) => Box::pin(switch.run(&aws, &budget)).await,
+                Err(error) => Err(error),
+            };
+            Ended { stream, result }
+        });
     }
 
     /// Whether any switch is on its way, or done and in no commit yet.
@@ -60,24 +72,32 @@ impl Switching {
     }
 
     /// Takes the switches that are done, and waits a little for those that are not.
-    pub(super) async fn collect(&mut self, work: &mut [Work<'_>], deadline: Instant) {
-        let until = deadline.min(Instant::now() + GRACE);
-        while !self.tasks.is_empty() && tokio::time::timeout_at(until, self.one_more()).await.is_ok() {}
-        self.set_aside(work);
-    }
-
-    /// Takes what is done now; what is not is left to the next commit.
-    pub(super) fn set_aside(&mut self, work: &mut [Work<'_>]) {
-        for Ended { stream, result } in std::mem::take(&mut self.done) {
-            let Some(work) = work.iter_mut().find(|work| work.index == stream) else { continue };
-            work.table.is_switching = false;
-            match result {
-                Ok(leftovers) => work.leftovers = leftovers,
-                Err(error) => work.fail(error),
+    pub(super) async fn collect(&mut self, work: &mut [Work<'_>], watch: &Watch) {
+        let until = Instant::now() + GRACE;
+        while !self.tasks.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.one_more() => {}
+                () = tokio::time::sleep_until(until) => break,
+                () = watch.is_hurried_for(HURRIED) => break,
             }
         }
-        for work in work.iter_mut().filter(|work| work.table.is_switching) {
-            work.switch = false;
+        self.take_ended(work);
+    }
+
+    /// Takes what is done now; what is not is left to the next commit. A table whose switch has failed stays as it is:
+    /// the area of a table that is marked must not grow.
+    pub(super) fn take_ended(&mut self, work: &mut [Work<'_>]) {
+        for Ended { stream, result } in std::mem::take(&mut self.done) {
+            let Some(work) = work.iter_mut().find(|work| work.index == stream) else { continue };
+            match result {
+                Ok(leftovers) => {
+                    work.leftovers = leftovers;
+                    work.switched = true;
+                    work.table.is_switching = false;
+                }
+                Err(error) => work.fail(error),
+            }
         }
     }
 }

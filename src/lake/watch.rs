@@ -10,6 +10,18 @@ use tokio::time::Instant;
 /// How long a commit that shall end soon still waits for objects.
 const HURRIED: Duration = Duration::from_secs(4);
 
+/// How much time there is left for a commit that has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Haste {
+    /// All of its own.
+    #[default]
+    None,
+    /// It waits no longer for what is late; what is published gets all the time that it may need.
+    Soon,
+    /// The same, and after this nobody will hear the end of it.
+    Until(Instant),
+}
+
 /// The terms of one commit.
 pub struct Watch {
     /// When the commit began.
@@ -17,8 +29,8 @@ pub struct Watch {
     /// How long it may take as a whole, new transactions included. What is not published by then is left to the next
     /// commit, so that a stream on a slow line holds up nobody else.
     pub limit: Duration,
-    /// Set when the commit shall come to its end soon: it registers what is published, and leaves the rest.
-    pub hurry: watch::Receiver<bool>,
+    /// Says when the commit shall come to its end soon: it registers what is published, and leaves the rest.
+    pub haste: watch::Receiver<Haste>,
     /// Whether tables that are not ready in time are left to the next commit, instead of being an error.
     pub leaves: bool,
     /// Set when the process shall end: a commit that has published nothing yet is then not begun.
@@ -48,12 +60,11 @@ impl Watch {
     /// Comes when tables that are not ready are waited for no longer: the last answer may take a little more than its
     /// time.
     pub(super) async fn is_unready(&self) {
-        let mut hurry = self.hurry.clone();
         let hurried = async {
-            if self.indivisible || hurry.wait_for(|hurry| *hurry).await.is_err() {
+            if self.indivisible {
                 std::future::pending().await
             }
-            tokio::time::sleep(HURRIED).await;
+            self.is_hurried_for(HURRIED).await;
         };
         tokio::select! {
             () = tokio::time::sleep_until(self.ready_by() + self.limit / 8) => {}
@@ -63,7 +74,7 @@ impl Watch {
 
     /// Whether a table that is not ready now is left to the next commit. Tables that must move together leave none behind.
     pub(super) fn leaves_unready(&self) -> bool {
-        let late = *self.hurry.borrow() || (self.leaves && Instant::now() >= self.ready_by());
+        let late = *self.haste.borrow() != Haste::None || (self.leaves && Instant::now() >= self.ready_by());
         late && !self.indivisible
     }
 
@@ -86,13 +97,25 @@ impl Watch {
         (self.begun + self.limit).max(Instant::now() + self.limit / 4)
     }
 
-    /// Comes when a commit that shall end soon has had its time for registration too.
+    /// Comes when the commit shall come to its end soon, and has been told so for some time.
+    pub(super) async fn is_hurried_for(&self, time: Duration) {
+        self.haste_is(|haste| haste != Haste::None).await;
+        tokio::time::sleep(time).await;
+    }
+
+    /// Comes when nobody will hear of this commit any more.
     pub(super) async fn is_out_of_time(&self) {
-        let mut hurry = self.hurry.clone();
-        if hurry.wait_for(|hurry| *hurry).await.is_err() {
-            std::future::pending().await
+        if let Haste::Until(end) = self.haste_is(|haste| matches!(haste, Haste::Until(_))).await {
+            tokio::time::sleep_until(end).await;
         }
-        tokio::time::sleep(self.limit / 4).await;
+    }
+
+    async fn haste_is(&self, wanted: impl Fn(Haste) -> bool) -> Haste {
+        let mut haste = self.haste.clone();
+        match haste.wait_for(|haste| wanted(*haste)).await.map(|haste| *haste) {
+            Ok(haste) => haste,
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

@@ -9,16 +9,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::writer::Discarded;
-use super::{InFlight, Sync, completion, progress};
+use super::{InFlight, LATE_PAUSE, Sync, completion, progress};
 use crate::claim::{CompleteStream, StreamIndex};
 use crate::failure::Failure;
-use crate::lake::{Batch, Checkpoint, Lake, Outcome, Watch};
+use crate::lake::{Batch, Checkpoint, Haste, Lake, Outcome, Watch};
 use crate::protocol::Level;
 
 /// The longest that a checkpoint's commit may take. Bytes that are not in S3 by then are left to the next one.
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
-/// The same for the last checkpoint of a sync whose source may have died: the platform then kills us after 60 s.
-const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(45);
+/// The same for the last checkpoint of a sync whose source may have died, however long the one before it has taken.
+const LEAST_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a checkpoint begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,14 +116,17 @@ impl Sync {
             ),
         );
         let published = Arc::new(AtomicBool::new(false));
-        let (hurry, hurried) = watch::channel(false);
+        let (haste, hastened) = watch::channel(Haste::None);
         let emitter = self.emitter.clone();
         let doubtful_end = reason == Reason::EndOfInput && !completion::is_assured(&self.facts);
         let terms = Watch {
             begun: Instant::now(),
-            limit: if doubtful_end { LAST_COMMIT_LIMIT } else { COMMIT_LIMIT },
+            limit: self
+                .dies_at
+                .filter(|_| doubtful_end)
+                .map_or(COMMIT_LIMIT, |at| (at - Instant::now()).max(LEAST_LIMIT)),
             stop: self.stop.clone(),
-            hurry: hurried,
+            haste: hastened,
             // The platform may be about to kill us: what is ready is committed now, and the rest after it.
             leaves: doubtful_end,
             heard: Arc::new(move || !emitter.is_closed()),
@@ -135,7 +138,7 @@ impl Sync {
             let outcome = Box::pin(lake.commit(checkpoint, &terms)).await;
             (lake, outcome)
         });
-        self.in_flight = Some(InFlight { task, hurry, published, begun: Instant::now() });
+        self.in_flight = Some(InFlight { task, haste, published, begun: Instant::now() });
         Ok(())
     }
 
@@ -164,6 +167,9 @@ impl Sync {
             self.ledger.switched(index);
         }
         self.discarded.extend(outcome.unpublished.into_iter().map(Discarded::Sealed));
+        if self.lake.as_ref().is_some_and(Lake::has_left) {
+            self.late_due.get_or_insert_with(|| Instant::now() + LATE_PAUSE);
+        }
         self.release()?;
         self.progress.committed(&self.emitter, &self.writers, committed, begun);
         if let Some(error) = outcome.failures.into_iter().next() {

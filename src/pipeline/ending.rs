@@ -7,7 +7,7 @@ use futures_util::future::{join as join_both, join_all};
 
 use super::writer::{Discarded, Writer};
 use super::{End, Instant, LISTEN_EVERY, Reason, Sync, completion, join};
-use crate::lake::Lake;
+use crate::lake::{Haste, Lake};
 use crate::protocol::Level;
 
 /// How long a commit that has published something is waited for when the process is told to end.
@@ -16,6 +16,12 @@ const STOP_GRACE: Duration = Duration::from_secs(8);
 const HAND_BACK: Duration = Duration::from_secs(2);
 /// How long replaced data may take to be deleted; the catalog that is read before may be large.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(300);
+/// When the last checkpoint of a sync whose source may have died must be done: the platform kills us 60 s after that.
+const PLATFORM_GONE: Duration = Duration::from_secs(45);
+/// How much of that a commit may take which is in flight then.
+const HANGS_AT_MOST: Duration = Duration::from_secs(25);
+/// How long switches that have begun are waited for after an error elsewhere.
+const SWITCH_GRACE: Duration = Duration::from_secs(120);
 /// How long undoing may take.
 const ABORT_LIMIT: Duration = Duration::from_secs(6);
 
@@ -24,8 +30,11 @@ impl Sync {
     pub(super) async fn finish(&mut self) -> anyhow::Result<End> {
         self.sweeping.rest();
         // Tables that must move together cannot leave behind what is late: they would all fail.
-        if !completion::is_assured(&self.facts) && !self.ledger.is_global() {
-            self.hurry();
+        if !completion::is_assured(&self.facts) {
+            self.dies_at = Some(Instant::now() + PLATFORM_GONE);
+            if !self.ledger.is_global() {
+                self.hurry();
+            }
         }
         if !self.wait_for_commit().await? {
             return Ok(End::Stopped);
@@ -113,7 +122,9 @@ impl Sync {
     /// The commit in flight shall end soon.
     fn hurry(&self) {
         if let Some(in_flight) = &self.in_flight {
-            in_flight.hurry.send_replace(true);
+            // Something is left for a commit after this one.
+            let until = |at: Instant| Haste::Until(at.min(Instant::now() + HANGS_AT_MOST));
+            in_flight.haste.send_replace(self.dies_at.map_or(Haste::Soon, until));
         }
     }
 
@@ -121,25 +132,27 @@ impl Sync {
     /// undone.
     pub(super) async fn give_up(&mut self) {
         self.hurry();
-        // What a failed commit has left undecided must not be committed once more.
-        if self.last_commit().await && self.begin_last() {
+        self.last_commit().await;
+        if self.begin_last() {
+            self.last_commit().await;
+        }
+        // A table is not left half switched for an error elsewhere, unless it takes too long.
+        let until = self.dies_at.unwrap_or_else(|| Instant::now() + SWITCH_GRACE);
+        while Instant::now() < until && self.lake.as_ref().is_some_and(Lake::is_switching) && self.begin_last() {
             self.last_commit().await;
         }
         self.abort().await;
         self.progress.requests(&self.emitter);
     }
 
-    /// Waits for the commit in flight, if there is one; false if it failed.
-    async fn last_commit(&mut self) -> bool {
+    async fn last_commit(&mut self) {
         if self.in_flight.is_some()
             && let Ok(done) = join(&mut self.in_flight).await
             && let Err(error) = self.settle(done)
         {
             // The first error is the cause; this one only came later.
             self.emitter.log(Level::Warn, format_args!("the last checkpoint failed too: {error:#}"));
-            return false;
         }
-        true
     }
 
     /// Begins a hurried commit of what was late for the one before; says whether there is any.
@@ -155,7 +168,7 @@ impl Sync {
         let begun = Instant::now();
         self.hurry();
         self.await_commit(begun).await;
-        if !self.emitter.is_closed() && self.begin_last() {
+        while begun.elapsed() < STOP_GRACE && !self.emitter.is_closed() && self.begin_last() {
             self.await_commit(begun).await;
         }
         if let Some(in_flight) = self.in_flight.take() {

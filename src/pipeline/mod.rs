@@ -26,7 +26,7 @@ use crate::claim::StreamIndex;
 use crate::config::Config;
 use crate::encode::NoObject;
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
-use crate::lake::{Identity, Lake, Outcome};
+use crate::lake::{Haste, Identity, Lake, Outcome};
 use crate::protocol::{
     Catalog, Chunk, Emitter, Level, Lines, Message, Record, ReleaseKey, StateScope, StreamStatus, parse, parse_whole,
 };
@@ -167,6 +167,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         target_file_bytes: config.target_file_bytes,
         checkpoint_soon: None,
         late_due: None,
+        dies_at: None,
         starved_since: None,
         failure: None,
         discarded: Vec::new(),
@@ -180,7 +181,7 @@ type Router = HashMap<String, HashMap<String, StreamIndex>>;
 
 struct InFlight {
     task: JoinHandle<(Lake, Outcome)>,
-    hurry: watch::Sender<bool>,
+    haste: watch::Sender<Haste>,
     published: Arc<AtomicBool>,
     begun: Instant,
 }
@@ -210,6 +211,8 @@ struct Sync {
     checkpoint_soon: Option<(Instant, Reason)>,
     /// When to commit objects that were late for an earlier commit.
     late_due: Option<Instant>,
+    /// When the platform may be gone, since its source has died.
+    dies_at: Option<Instant>,
     /// Since when no input could be taken in for want of memory.
     starved_since: Option<Instant>,
     /// An error met where none can be returned; the loop ends with it.
