@@ -49,6 +49,8 @@ pub(crate) struct State {
     /// What Iceberg tables showed when the views were written last.
     manifests: Manifests,
     saving: Mutex<()>,
+    /// Held while `views.sql` is made: whoever finds it up to date shall find it there.
+    showing: Mutex<()>,
 }
 
 impl State {
@@ -79,6 +81,7 @@ impl State {
             outdated: AtomicBool::new(true),
             manifests: Manifests::default(),
             saving: Mutex::default(),
+            showing: Mutex::default(),
         };
         state.with_catalog(|catalog| catalog.abort_open("the sandbox was started again"));
         Ok(state)
@@ -165,12 +168,12 @@ impl State {
 
     /// Writes `views.sql` if something it shows has changed.
     pub(crate) fn save_views(&self) -> anyhow::Result<()> {
+        let _one_at_a_time = locked(&self.showing);
         if !self.outdated.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
         let catalog = self.read_catalog(|catalog| catalog.clone());
         let sql = views::sql(&self.root, &catalog, &self.store, &self.manifests);
-        let _one_at_a_time = locked(&self.saving);
         replace_file(&self.root.join("views.sql"), sql).context("writing views.sql")
     }
 }

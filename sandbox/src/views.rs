@@ -19,17 +19,18 @@ pub(crate) fn sql(root: &Path, catalog: &Catalog, store: &Store, manifests: &Man
             let place = format!("{}.{}", quoted(name), quoted(table_name));
             let query = match iceberg_metadata(table) {
                 None => select(root, table, store),
-                Some(metadata) => match manifests.shown(store, metadata) {
-                    Ok(shown) => {
-                        sql.push_str(&format!("-- {place} is an Iceberg table.\n"));
-                        select_iceberg(root, &shown)
+                Some(metadata) => {
+                    // For readers that know the format.
+                    sql.push_str(&format!("-- The metadata of {place} is {metadata}.\n"));
+                    match manifests.shown(store, metadata) {
+                        Ok(shown) => select_iceberg(root, &shown),
+                        Err(why) => {
+                            let why = why.to_string().replace('\n', " ");
+                            sql.push_str(&format!("-- {place} is an Iceberg table without a view: {why}.\n"));
+                            continue;
+                        }
                     }
-                    Err(why) => {
-                        let why = why.to_string().replace('\n', " ");
-                        sql.push_str(&format!("-- {place} is an Iceberg table without a view: {why}.\n"));
-                        continue;
-                    }
-                },
+                }
             };
             sql.push_str(&format!("CREATE OR REPLACE VIEW {place} AS\n{query};\n"));
         }

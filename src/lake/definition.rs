@@ -381,7 +381,9 @@ pub(super) fn foreign_kind(table: &Table) -> Option<&'static str> {
         Some(ICEBERG)
     } else if parameter("table_type") == "delta" || parameter("spark.sql.sources.provider") == "delta" {
         Some("a Delta Lake table")
-    } else if parameter("spark.sql.sources.provider") == "hudi" || parameter("hudi.metadata-listing-enabled") == "true"
+    } else if parameter("spark.sql.sources.provider") == "hudi"
+        || parameter("hudi.metadata-listing-enabled") == "true"
+        || is_read_by_hudi(table)
     {
         Some("a Hudi table")
     } else if table.target_table.is_some() {
@@ -391,6 +393,12 @@ pub(super) fn foreign_kind(table: &Table) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Hudi's tables that were made with DDL have no parameter that says so.
+fn is_read_by_hudi(table: &Table) -> bool {
+    let input = table.storage_descriptor().and_then(StorageDescriptor::input_format).unwrap_or_default();
+    input.starts_with("org.apache.hudi.") || input.starts_with("com.uber.hoodie.")
 }
 
 /// The parameter by which partitions are computed rather than registered.

@@ -47,6 +47,15 @@ impl Tables {
         lab.config(all)
     }
 
+    /// The same for rows of a megabyte that do not shrink: they leave in parts, in every kind of tables.
+    pub(crate) fn config_of_parts(self, lab: &Lab, mut changes: Value) -> Value {
+        if self == Self::Iceberg {
+            changes["format"] = json!({ "format_type": "Parquet", "compression_codec": "UNCOMPRESSED" });
+            changes["parquet_row_group_mb"] = json!(1);
+        }
+        self.config(lab, changes)
+    }
+
     /// What a reader sees switched in one piece: the value of this expression of SQL, in each of a table's rows.
     pub(crate) fn switched_whole(self) -> &'static str {
         match self {

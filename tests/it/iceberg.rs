@@ -487,13 +487,7 @@ fn duckdb_finds_every_row_by_every_column() {
 fn the_sandboxs_views_show_iceberg_tables() {
     let lab = Lab::new();
     let config = lab.iceberg(json!({ "commit_interval_minutes": 0.01 }));
-    let views = |sql: &str| -> Vec<Value> {
-        lab.sandbox().write_views().unwrap();
-        let views = lab.folder.path().join("lake/views.sql");
-        // Without an endpoint nothing but DuckDB reads.
-        let out = crate::python::python("readback.py", &["rows".as_ref(), views.as_os_str(), sql.as_ref()]);
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
+    let views = |sql: &str| lab.rows_of_views(sql);
     let all = "SELECT * REPLACE (CAST(\"at\" AS TIMESTAMP) AS \"at\") FROM (SELECT * EXCLUDE (_airbyte_extracted_at) FROM \
                demo.a) ORDER BY id";
     lab.sync(&config, &refresh(1), &(state("a", 1) + &complete("a")));
@@ -512,7 +506,6 @@ fn the_sandboxs_views_show_iceberg_tables() {
     assert_eq!(views("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "z", "n": 2 })]);
     // Deletes are not for views.
     lab.act("a", &["delete_position", "1"]);
-    lab.sandbox().write_views().unwrap();
-    let text = std::fs::read_to_string(lab.folder.path().join("lake/views.sql")).unwrap();
+    let text = std::fs::read_to_string(lab.views()).unwrap();
     assert!(text.contains("is an Iceberg table without a view: it has delete files"), "{text}");
 }

@@ -257,11 +257,28 @@ fn new_columns_are_merged_again_by_name_and_id_after_a_conflict() {
 fn the_catalogs_entry_keeps_what_others_put_there() {
     let scenario = Scenario { replaces: true };
     let lab = Lab::new();
-    scenario.begin(&lab);
+    // The metadata says of a column what its field is called.
+    let mut wider = refresh(1);
+    wider["streams"][0]["stream"]["json_schema"]["properties"]["Its Field"] = json!({ "type": "string" });
+    wider["streams"][0]["stream"]["json_schema"]["properties"]["Other Field"] = json!({ "type": "string" });
+    lab.sync(&lab.iceberg(json!({})), &wider, &(records("a", 0..3, "old") + &state("a", 1) + &complete("a")));
     let mut input = lab.table("a");
     input["Parameters"]["owner_team"] = json!("sales");
     input["Description"] = json!("mine");
-    input["StorageDescriptor"]["Columns"][0]["Comment"] = json!("the key");
+    for column in input["StorageDescriptor"]["Columns"].as_array_mut().unwrap() {
+        match column["Name"].as_str().unwrap() {
+            "id" => {
+                column["Comment"] = json!("the key");
+                column["Parameters"]["pii"] = json!("no");
+            }
+            "its_field" => {
+                assert_eq!(column["Comment"], "Its Field");
+                column["Comment"] = json!("what they say of it");
+                column["Parameters"]["pii"] = json!("yes");
+            }
+            _ => {}
+        }
+    }
     let kept = ["Name", "Description", "Parameters", "StorageDescriptor", "PartitionKeys", "TableType"];
     input.as_object_mut().unwrap().retain(|key, _| kept.contains(&key.as_str()));
     lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
@@ -273,7 +290,23 @@ fn the_catalogs_entry_keeps_what_others_put_there() {
         (&json!("sales"), &json!("mine")),
         "{entry}"
     );
-    assert_eq!(entry["StorageDescriptor"]["Columns"][0]["Comment"], "the key", "{entry}");
+    let column = |name: &str| {
+        let columns = entry["StorageDescriptor"]["Columns"].as_array().unwrap();
+        columns.iter().find(|column| column["Name"] == name).unwrap().clone()
+    };
+    // Also on columns that only older snapshots have now.
+    for (name, comment, pii, current) in [
+        ("id", json!("the key"), json!("no"), "true"),
+        ("its_field", json!("what they say of it"), json!("yes"), "false"),
+        ("other_field", json!("Other Field"), Value::Null, "false"),
+        ("version", Value::Null, Value::Null, "true"),
+    ] {
+        let column = column(name);
+        let parameters = &column["Parameters"];
+        assert_eq!((&column["Comment"], &parameters["pii"]), (&comment, &pii), "{column}");
+        assert_eq!(parameters["iceberg.field.current"], current, "{column}");
+        assert!(parameters["iceberg.field.id"].is_string(), "{column}");
+    }
     assert_eq!(versions(&lab), scenario.states()[1]);
 }
 

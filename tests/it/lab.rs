@@ -133,14 +133,25 @@ impl Lab {
         serde_json::from_str(&self.pyiceberg("partitions", table, &[])).unwrap()
     }
 
+    /// All rows of an Iceberg table as it was at a snapshot, read by PyIceberg.
+    pub(crate) fn rows_at(&self, table: &str, snapshot: &str) -> Vec<Value> {
+        serde_json::from_str(&self.pyiceberg("rows", table, &[snapshot])).unwrap()
+    }
+
     /// Rows of a query over an Iceberg table, called `t` in it, read by DuckDB's Iceberg extension.
     #[track_caller]
     pub(crate) fn duckdb_iceberg(&self, table: &str, sql: &str) -> Vec<Value> {
+        self.duckdb_iceberg_at(table, sql, None)
+    }
+
+    /// The same of the table as it was at a snapshot.
+    #[track_caller]
+    pub(crate) fn duckdb_iceberg_at(&self, table: &str, sql: &str, snapshot: Option<&str>) -> Vec<Value> {
         let entry = self.table(table);
         let metadata = entry["Parameters"]["metadata_location"].as_str().unwrap();
-        let arguments = [self.sandbox().endpoint(), metadata, sql].map(std::ffi::OsStr::new);
-        let out = python_with_duckdb_iceberg("duckdb_iceberg.py", &arguments);
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let arguments = [self.sandbox().endpoint(), metadata, sql].into_iter().chain(snapshot);
+        let arguments: Vec<&std::ffi::OsStr> = arguments.map(std::ffi::OsStr::new).collect();
+        parsed(&python_with_duckdb_iceberg("", "duckdb_iceberg.py", &arguments))
     }
 
     fn pyiceberg(&self, command: &str, table: &str, rest: &[&str]) -> String {
@@ -237,14 +248,44 @@ impl Lab {
         Running::new(command, files).end()
     }
 
-    /// Rows of a query over the committed objects, read by DuckDB.
+    /// Rows of a query over the committed objects, read by DuckDB. Iceberg tables are read by PyIceberg and by DuckDB's
+    /// Iceberg extension, and both have to find the same.
     #[track_caller]
     pub(crate) fn rows(&self, sql: &str) -> Vec<Value> {
+        let endpoint = self.sandbox().endpoint();
+        loop {
+            let views = self.views();
+            let arguments = ["rows".as_ref(), views.as_os_str(), sql.as_ref()];
+            let rows = parsed(&python_at(endpoint, "readback.py", &arguments));
+            let text = std::fs::read_to_string(&views).unwrap();
+            if !text.contains("\n-- The metadata of ") {
+                return rows;
+            }
+            let by_duckdb = parsed(&python_with_duckdb_iceberg(endpoint, "readback.py", &arguments));
+            let sorted = |rows: &[Value]| {
+                let mut rows: Vec<String> = rows.iter().map(Value::to_string).collect();
+                rows.sort();
+                rows
+            };
+            if sorted(&rows) == sorted(&by_duckdb) {
+                return rows;
+            }
+            // Unless somebody has committed between the two.
+            let after = std::fs::read_to_string(self.views()).unwrap();
+            assert_ne!(text, after, "{sql}: PyIceberg reads {rows:?}, DuckDB {by_duckdb:?}");
+        }
+    }
+
+    /// Rows of a query that DuckDB reads through the sandbox's views alone.
+    #[track_caller]
+    pub(crate) fn rows_of_views(&self, sql: &str) -> Vec<Value> {
+        parsed(&python("readback.py", &["rows".as_ref(), self.views().as_os_str(), sql.as_ref()]))
+    }
+
+    /// The tables as views of DuckDB, in a file.
+    pub(crate) fn views(&self) -> PathBuf {
         self.sandbox().write_views().unwrap();
-        let views = self.folder.path().join("lake/views.sql");
-        let out =
-            python_at(self.sandbox().endpoint(), "readback.py", &["rows".as_ref(), views.as_os_str(), sql.as_ref()]);
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.folder.path().join("lake/views.sql")
     }
 
     /// The single value of a query.
@@ -317,6 +358,11 @@ impl Lab {
     pub(crate) fn table(&self, name: &str) -> Value {
         self.ask("glue", "get_table", &json!({ "DatabaseName": "demo", "Name": name }))["Table"].clone()
     }
+}
+
+/// The lines that a script printed.
+fn parsed(out: &str) -> Vec<Value> {
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -11,6 +11,7 @@ mod formats;
 mod governed;
 mod iceberg;
 mod iceberg_commits;
+mod iceberg_others;
 mod iceberg_partitions;
 mod lab;
 mod limits;

@@ -13,13 +13,27 @@ fn always(operation: &str, matching: Option<&str>, action: Action) -> Fault {
     Fault { times: None, matching: matching.map(str::to_owned), ..Fault::next(operation, action) }
 }
 
+/// What takes its time in several kinds of tables, in all of them at once.
+fn of_each<T: Send, const N: usize>(cases: [T; N], run: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        let run = &run;
+        for case in cases {
+            scope.spawn(move || run(case));
+        }
+    });
+}
+
 /// One stream's objects do not get through. The others' states leave within a commit's 120 s, and again in later
 /// commits; the stream's own rows and states follow when its trouble is over.
 #[test]
 fn a_stream_in_trouble_keeps_nobody_elses_states_waiting() {
+    of_each([Tables::Plain, Tables::Iceberg], a_stream_in_trouble);
+}
+
+fn a_stream_in_trouble(tables: Tables) {
     let lab = Lab::new();
     lab.sandbox().faults().add(always("s3:PutObject", Some("demo/slow/"), Action::Hold));
-    let config = lab.config(json!({ "commit_interval_minutes": 0.05 }));
+    let config = tables.config(&lab, json!({ "commit_interval_minutes": 0.05 }));
     let mut running = lab.spawn(&config, &catalog(&["slow", "quick"], "append"));
     let begun = Instant::now();
     running.feed(&(record("slow", 1, "x") + &state("slow", 1) + &record("quick", 1, "x") + &state("quick", 2)));
@@ -39,12 +53,16 @@ fn a_stream_in_trouble_keeps_nobody_elses_states_waiting() {
 /// However many tables are throttled, the others' states leave within a commit's 120 s.
 #[test]
 fn many_streams_in_trouble_keep_nobody_elses_states_waiting() {
+    of_each([Tables::Plain, Tables::Iceberg], many_streams_in_trouble);
+}
+
+fn many_streams_in_trouble(tables: Tables) {
     let lab = Lab::new();
     let mut names: Vec<String> = (0..100).map(|i| format!("slow{i}")).collect();
     names.push("quick".to_owned());
     let streams: Vec<&str> = names.iter().map(String::as_str).collect();
     lab.sandbox().faults().add(always("glue:CreateTable", Some("slow"), Action::Throttle));
-    let config = lab.config(json!({ "commit_interval_minutes": 0.05 }));
+    let config = tables.config(&lab, json!({ "commit_interval_minutes": 0.05 }));
     let mut running = lab.spawn(&config, &catalog(&streams, "append"));
     running.wait_for_log("goes to", 101, Duration::from_secs(120));
     for stream in &streams {
@@ -116,14 +134,21 @@ fn a_switch_that_takes_its_time_keeps_nobody_elses_states_waiting() {
 /// pass by.
 #[test]
 fn a_stream_that_hangs_leaves_room_for_the_others() {
+    [Tables::Plain, Tables::Iceberg].into_iter().for_each(a_stream_that_hangs);
+}
+
+fn a_stream_that_hangs(tables: Tables) {
     let lab = Lab::new();
     lab.sandbox().faults().add(always("s3:PutObject", Some("demo/slow/"), Action::Hold));
-    let config = lab.config(json!({ "partition_fields": ["id"] }));
+    let config = tables.config(&lab, json!({ "partition_fields": ["id"] }));
     let mut running = lab.spawn(&config, &catalog(&["slow", "quick"], "append"));
     running.feed(&(records("slow", 0..100, "x") + &state("slow", 1)));
     running.feed(&(records("quick", 0..100, "x") + &state("quick", 2)));
     drop(running.stdin.take());
-    let quick = || lab.objects().iter().filter(|key| key.starts_with("demo/quick/")).count();
+    let rows_of = |folder: &str| {
+        lab.objects().iter().filter(|key| key.starts_with(folder) && !key.contains("/metadata/")).count()
+    };
+    let quick = || rows_of("demo/quick/");
     let begun = Instant::now();
     while quick() < 100 || lab.sandbox().faults().held() < 48 {
         assert!(
@@ -139,7 +164,7 @@ fn a_stream_that_hangs_leaves_room_for_the_others() {
     lab.sandbox().faults().release();
     let ran = running.end();
     assert_eq!((ran.code, ran.state_ids().len()), (Some(0), 2), "{}", ran.stdout);
-    assert_eq!(lab.objects().len(), 200);
+    assert_eq!(rows_of("demo/"), 200);
 }
 
 /// The platform kills us 60 s after a source has died. With 200 ms for each call, 500 streams are committed in 45,
@@ -184,24 +209,38 @@ fn the_last_checkpoint_after_a_dead_source_takes_no_more_than_45_s() {
 /// Throttling that lasts is a transient error; every attempt before was made with a pause.
 #[test]
 fn throttling_that_outlasts_all_patience_is_a_transient_error() {
-    for (operation, action) in [
-        ("glue:GetTable", Action::Throttle),
-        ("glue:GetTable", refuse(503, "ServiceUnavailableException")),
-        ("glue:GetTable", Action::Drop),
-        ("s3:PutObject", refuse(503, "SlowDown")),
-        ("s3:PutObject", Action::Drop),
-    ] {
+    let cases = [
+        (Tables::Plain, "glue:GetTable", None, Action::Throttle),
+        (Tables::Plain, "glue:GetTable", None, refuse(503, "ServiceUnavailableException")),
+        (Tables::Plain, "glue:GetTable", None, Action::Drop),
+        (Tables::Plain, "s3:PutObject", None, refuse(503, "SlowDown")),
+        (Tables::Plain, "s3:PutObject", None, Action::Drop),
+        (Tables::Iceberg, "s3:GetObject", Some(".metadata.json"), refuse(503, "SlowDown")),
+        (Tables::Iceberg, "s3:PutObject", Some(".metadata.json"), refuse(503, "SlowDown")),
+        (Tables::Iceberg, "glue:UpdateTable", None, Action::Throttle),
+        (Tables::Iceberg, "glue:UpdateTable", None, refuse(400, "ConcurrentModificationException")),
+    ];
+    of_each(cases, |(tables, operation, matching, action)| {
         let lab = Lab::new();
-        lab.sandbox().faults().add(always(operation, None, action.clone()));
-        let ran =
-            lab.write(&lab.config(json!({})), &catalog(&["a"], "append"), &(record("a", 1, "x") + &state("a", 1)));
+        let (config, input) = (tables.config(&lab, json!({})), record("a", 1, "x") + &state("a", 1));
+        let exists = tables == Tables::Iceberg;
+        if exists {
+            lab.sync(&config, &catalog(&["a"], "append"), &record("a", 0, "x"));
+        }
+        lab.sandbox().faults().add(always(operation, matching, action.clone()));
+        let ran = lab.write(&config, &catalog(&["a"], "append"), &input);
         let (kind, message) = ran.error();
         assert_eq!((ran.code, kind.as_str()), (Some(1), "transient_error"), "{action:?}: {message}");
         assert_eq!(ran.states().len(), 0, "{operation} {action:?}");
         let name = operation.split(':').nth(1).unwrap();
         // Bytes are tried for longer than calls.
         assert!(lab.calls(name).len() >= 8, "{operation} {action:?}");
-    }
+        if exists {
+            lab.sandbox().faults().clear();
+            lab.sync(&config, &catalog(&["a"], "append"), &input);
+            assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 2, "{operation} {action:?}");
+        }
+    });
 }
 
 /// Lake Formation that throttles for as long as a commit may take: nothing is committed, and the next sync does it all.
@@ -237,14 +276,18 @@ fn a_commit_whose_answers_are_lost_for_ever_is_a_transient_error() {
 /// A call that nobody answers is given up after half a minute, and made again.
 #[test]
 fn a_call_without_an_answer_is_made_again() {
-    let lab = Lab::new();
-    lab.fault("glue:GetTable", Action::Hold);
-    let begun = Instant::now();
-    let ran = lab.write(&lab.config(json!({})), &catalog(&["a"], "append"), &(record("a", 1, "x") + &state("a", 1)));
-    assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{}", ran.stdout);
-    assert!(begun.elapsed() >= Duration::from_secs(30) && begun.elapsed() < Duration::from_secs(60));
-    assert!(lab.calls("GetTable").len() >= 2);
-    lab.sandbox().faults().release();
+    of_each([(Tables::Plain, "GetTable"), (Tables::Iceberg, "CreateTable")], |(tables, name)| {
+        let lab = Lab::new();
+        lab.fault(&format!("glue:{name}"), Action::Hold);
+        let begun = Instant::now();
+        let config = tables.config(&lab, json!({}));
+        let ran = lab.write(&config, &catalog(&["a"], "append"), &(record("a", 1, "x") + &state("a", 1)));
+        assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{}", ran.stdout);
+        assert!(begun.elapsed() >= Duration::from_secs(30) && begun.elapsed() < Duration::from_secs(60));
+        assert!(lab.calls(name).len() >= 2, "{name}");
+        lab.sandbox().faults().release();
+        assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1, "{name}");
+    });
 }
 
 fn refuse(status: u16, code: &str) -> Action {
@@ -269,6 +312,15 @@ fn bodies_are_guarded_by_a_crc32_alone() {
             );
         }
     }
+    // So is the metadata of Iceberg tables.
+    let iceberg = Lab::new();
+    iceberg.sync(&iceberg.iceberg(json!({})), &catalog(&["a"], "append"), &record("a", 1, "x"));
+    let written = iceberg.calls("PutObject");
+    assert_eq!(written.len(), 4);
+    for call in written {
+        let names = call.guards.join(" ");
+        assert!(names.contains("x-amz-checksum-crc32") && names.contains("UNSIGNED-PAYLOAD"), "{names}");
+    }
     // A byte that is lost on the way is noticed by S3, and the part is sent again.
     lab.fault("s3:UploadPart", refuse(400, "BadDigest"));
     let ran =
@@ -280,15 +332,20 @@ fn bodies_are_guarded_by_a_crc32_alone() {
 /// A fatal error lets the commit in flight end and its states go, discards later input and undoes what is staged.
 #[test]
 fn a_fatal_error_finishes_the_commit_in_flight_and_aborts_uploads() {
-    for governed in [false, true] {
+    for (tables, operation, objects) in [
+        (Tables::Plain, "s3:PutObject", 1),
+        (Tables::Governed, "lakeformation:CommitTransaction", 1),
+        // Rows, two manifests and the table's metadata.
+        (Tables::Iceberg, "glue:CreateTable", 4),
+    ] {
         let lab = Lab::new();
-        let config = lab.config(json!({ "lakeformation_governed_tables": governed, "commit_interval_minutes": 0.02 }));
-        let operation = if governed { "lakeformation:CommitTransaction" } else { "s3:PutObject" };
+        let config = tables.config_of_parts(&lab, json!({ "commit_interval_minutes": 0.02 }));
         lab.fault(operation, Action::Hold);
         let mut running = lab.spawn(&config, &catalog(&["a", "b"], "append"));
         running.feed(&(record("a", 1, "x") + &state("a", 1)));
         lab.wait_for_hold();
-        running.feed(&records("b", 0..12, &"x".repeat(1_000_000)));
+        let padding = "x".repeat(1_000_000);
+        running.feed(&(0..12).map(|id| record("b", id, &format!("{id}{padding}"))).collect::<String>());
         while lab.calls("UploadPart").is_empty() {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -302,7 +359,7 @@ fn a_fatal_error_finishes_the_commit_in_flight_and_aborts_uploads() {
         assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);
         let uploads = lab.ask("s3", "list_multipart_uploads", &json!({ "Bucket": "lake" }));
         assert!(uploads.get("Uploads").is_none(), "{uploads}");
-        assert_eq!(lab.objects().len(), 1);
+        assert_eq!(lab.objects().len(), objects, "{tables:?}");
     }
 }
 
@@ -310,25 +367,29 @@ fn a_fatal_error_finishes_the_commit_in_flight_and_aborts_uploads() {
 /// signal ends the sync before that, and never where the table has gone elsewhere meanwhile.
 #[test]
 fn late_objects_are_committed_when_they_are_there() {
-    let rounds = [(false, "input"), (true, "input"), (false, "line"), (true, "line"), (false, "TERM"), (false, "move")];
-    std::thread::scope(|scope| {
-        for (governed, ends) in rounds {
-            scope.spawn(move || late_objects(governed, ends));
-        }
-    });
+    use Tables::{Governed, Iceberg, Plain};
+    let rounds = [
+        (Plain, "input"),
+        (Governed, "input"),
+        (Iceberg, "input"),
+        (Plain, "line"),
+        (Governed, "line"),
+        (Iceberg, "line"),
+        (Plain, "TERM"),
+        (Iceberg, "TERM"),
+        (Plain, "move"),
+        (Iceberg, "move"),
+    ];
+    of_each(rounds, |(tables, ends)| late_objects(tables, ends));
 }
 
-fn late_objects(governed: bool, ends: &str) {
-    let what = format!("{ends}, governed {governed}");
+fn late_objects(tables: Tables, ends: &str) {
+    let what = format!("{ends}, {tables:?}");
     let lab = Lab::new();
-    lab.sync(
-        &lab.config(json!({ "lakeformation_governed_tables": governed })),
-        &catalog(&["slow"], "append"),
-        &record("slow", 0, "x"),
-    );
-    lab.sandbox().faults().add(always("s3:PutObject", Some("demo/slow/"), Action::Hold));
     // Checkpoints come with a COMPLETE, not by the interval.
-    let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+    let config = tables.config(&lab, json!({}));
+    lab.sync(&config, &catalog(&["slow"], "append"), &record("slow", 0, "x"));
+    lab.sandbox().faults().add(always("s3:PutObject", Some("demo/slow/"), Action::Hold));
     let mut streams = catalog(&["slow", "quick"], "append");
     for (key, value) in [("generation_id", 1), ("minimum_generation_id", 0), ("sync_id", 1)] {
         streams["streams"][1][key] = json!(value);
@@ -337,7 +398,10 @@ fn late_objects(governed: bool, ends: &str) {
     running.feed(&(record("slow", 1, "x") + &state("slow", 1) + &record("quick", 1, "x") + &state("quick", 2)));
     running.feed(&complete("quick"));
     running.wait_for_states(1, Duration::from_secs(120));
-    if ends == "move" {
+    if ends == "move" && tables == Tables::Iceberg {
+        lab.act("slow", &["drop"]);
+        lab.act("slow", &["create_ours"]);
+    } else if ends == "move" {
         let mut table = lab.table("slow");
         table["StorageDescriptor"]["Location"] = json!("s3://lake/elsewhere/");
         let kept = ["Name", "Parameters", "StorageDescriptor", "TableType"];
@@ -379,10 +443,10 @@ fn late_objects(governed: bool, ends: &str) {
 /// that sends no COMPLETE, a slow line, and a sync that is well.
 #[test]
 fn global_syncs_wait_for_their_bytes_at_the_end_of_the_input() {
-    for governed in [false, true] {
+    of_each([Tables::Plain, Tables::Governed, Tables::Iceberg], |tables| {
         let lab = Lab::new();
         lab.fault("s3:PutObject", Action::DelayMs(7000));
-        let config = lab.config(json!({ "lakeformation_governed_tables": governed, "commit_interval_minutes": 0.02 }));
+        let config = tables.config(&lab, json!({ "commit_interval_minutes": 0.02 }));
         let mut running = lab.spawn(&config, &catalog(&["a", "b"], "append"));
         running.feed(&(record("a", 1, "x") + &record("b", 1, "x") + &global_state(1)));
         running.wait_for_log("checkpoint: the commit interval is over", 1, Duration::from_secs(60));
@@ -390,7 +454,7 @@ fn global_syncs_wait_for_their_bytes_at_the_end_of_the_input() {
         let ran = running.end();
         assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1, 2]), "{}", ran.stdout);
         assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 2);
-    }
+    });
 }
 
 /// The clean-up has no part in the time of the last checkpoint: it goes on when the states are out.

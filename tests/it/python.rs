@@ -81,16 +81,16 @@ pub(crate) fn interpreter() -> &'static Path {
     PROGRAM.get_or_init(|| with_modules("PYTHON", "readers", "requirements.txt", modules))
 }
 
-/// The same in a Python with the version of DuckDB that has its Iceberg extension as a package.
+/// `python_at` in a Python with the version of DuckDB that has its Iceberg extension as a package.
 #[track_caller]
-pub(crate) fn python_with_duckdb_iceberg(script: &str, arguments: &[&OsStr]) -> String {
+pub(crate) fn python_with_duckdb_iceberg(endpoint: &str, script: &str, arguments: &[&OsStr]) -> String {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     static IDLE: Idle = Mutex::new(Vec::new());
     let modules = "import duckdb, duckdb_extension_iceberg";
     let program = PROGRAM.get_or_init(|| {
         with_modules("PYTHON_DUCKDB_ICEBERG", "duckdb-iceberg", "requirements-duckdb-iceberg.txt", modules)
     });
-    run_in(program, &IDLE, "", script, arguments)
+    run_in(program, &IDLE, endpoint, script, arguments)
 }
 
 /// The interpreter that `variable` names, if it has the modules, else one in an environment made once beside the build

@@ -8,21 +8,20 @@ use serde_json::json;
 use crate::formats::{Tables, is_switching};
 use crate::lab::{Lab, Running, catalog, complete, record, records, state};
 
-/// Enough rows of one day to have parts in flight.
+/// Enough rows of one day to have parts in flight, each with a text of its own.
 fn large(stream: &str) -> String {
     let padding = "x".repeat(1_000_000);
-    (0..12).map(|id| record(stream, id * 28, &padding)).collect()
+    (0..12).map(|id| record(stream, id * 28, &format!("{id}{padding}"))).collect()
 }
 
 #[test]
 fn signals_undo_what_is_not_committed() {
-    // Parquet would make nothing of such rows, and so no part.
-    for (nth, tables) in Tables::OF_ANY_FORMAT.into_iter().enumerate() {
+    for (nth, tables) in Tables::ALL.into_iter().enumerate() {
         // One after the other with each kind of tables, and both with one of them.
         let signals = [("TERM", 143), ("INT", 130)];
-        for (signal, code) in if nth == 1 { &signals[..] } else { &signals[nth / 2..=nth / 2] }.iter().copied() {
+        for (signal, code) in if nth == 1 { &signals[..] } else { &signals[nth % 2..=nth % 2] }.iter().copied() {
             let lab = Lab::new();
-            let config = tables.config(&lab, json!({}));
+            let config = tables.config_of_parts(&lab, json!({}));
             let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
             running.feed(&(large("a") + &state("a", 1)));
             while lab.calls("UploadPart").is_empty() {
@@ -40,34 +39,63 @@ fn signals_undo_what_is_not_committed() {
     }
 }
 
+/// The calls by which what is published becomes visible.
+const COMMITS: [(Tables, &str); 3] = [
+    (Tables::Governed, "lakeformation:CommitTransaction"),
+    (Tables::Iceberg, "glue:CreateTable"),
+    (Tables::Iceberg, "glue:UpdateTable"),
+];
+
+/// A sync whose call is held in the midst of a commit.
+fn committing(lab: &Lab, tables: Tables, fault: Fault) -> Running {
+    let config = tables.config(lab, json!({ "commit_interval_minutes": 0.01 }));
+    if fault.operation == "glue:UpdateTable" {
+        lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..1, "x"));
+    }
+    lab.sandbox().faults().add(fault);
+    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+    running.feed(&(records("a", 0..4, "x") + &state("a", 1)));
+    lab.wait_for_hold();
+    running
+}
+
 /// A commit that has begun to publish is given its time.
 #[test]
 fn a_signal_waits_for_a_commit_that_has_published() {
-    let lab = Lab::new();
-    lab.fault("lakeformation:CommitTransaction", Action::Hold);
-    let mut running = lab.spawn(&lab.governed(json!({ "commit_interval_minutes": 0.01 })), &catalog(&["a"], "append"));
-    running.feed(&(records("a", 0..4, "x") + &state("a", 1)));
-    lab.wait_for_hold();
-    running.signal("TERM");
-    std::thread::sleep(Duration::from_millis(700));
-    lab.sandbox().faults().release();
-    let ran = running.end();
-    assert_eq!((ran.code, ran.state_ids()), (Some(143), vec![1]), "{}", ran.stdout);
-    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 4);
+    for (tables, operation) in COMMITS {
+        let lab = Lab::new();
+        let running = committing(&lab, tables, Fault::next(operation, Action::Hold));
+        running.signal("TERM");
+        std::thread::sleep(Duration::from_millis(700));
+        lab.sandbox().faults().release();
+        let ran = running.end();
+        assert_eq!((ran.code, ran.state_ids()), (Some(143), vec![1]), "{operation}: {}", ran.stdout);
+        assert_eq!(lab.value("SELECT count(DISTINCT id) FROM demo.a"), 4, "{operation}");
+    }
 }
 
 #[test]
 fn a_commit_that_hangs_does_not_hold_the_process() {
-    let lab = Lab::new();
-    lab.sandbox().faults().add(Fault { times: None, ..Fault::next("lakeformation:CommitTransaction", Action::Hold) });
-    let mut running = lab.spawn(&lab.governed(json!({ "commit_interval_minutes": 0.01 })), &catalog(&["a"], "append"));
-    running.feed(&(records("a", 0..4, "x") + &state("a", 1)));
-    lab.wait_for_hold();
-    let begun = Instant::now();
-    running.signal("TERM");
-    let ran = running.end();
-    assert_eq!((ran.code, ran.states().len()), (Some(143), 0));
-    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    // What is waited for is the same time in each.
+    std::thread::scope(|scope| {
+        for (tables, operation) in COMMITS {
+            scope.spawn(move || {
+                let lab = Lab::new();
+                let running = committing(&lab, tables, Fault { times: None, ..Fault::next(operation, Action::Hold) });
+                let begun = Instant::now();
+                running.signal("TERM");
+                let ran = running.end();
+                assert_eq!((ran.code, ran.states().len()), (Some(143), 0), "{operation}");
+                assert!(begun.elapsed() < Duration::from_secs(12), "{operation}: {:?}", begun.elapsed());
+                // No state went, so the rows come again.
+                lab.sandbox().faults().clear();
+                lab.sandbox().faults().release();
+                let input = records("a", 0..4, "x") + &state("a", 2);
+                lab.sync(&tables.config(&lab, json!({})), &catalog(&["a"], "append"), &input);
+                assert_eq!(lab.value("SELECT count(DISTINCT id) FROM demo.a"), 4, "{operation}");
+            });
+        }
+    });
 }
 
 /// `| head -1`: nobody reads, so nothing is switched, and the process ends by itself.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sandbox::{Action, Fault, PartitionRefusal};
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{Lab, catalog, complete, record, records, state};
 
 fn refresh(generation: u64, sync: u64) -> Value {
@@ -17,7 +18,7 @@ fn refresh(generation: u64, sync: u64) -> Value {
 
 fn large(stream: &str, rows: u64) -> String {
     let padding = "x".repeat(1_000_000);
-    (0..rows).map(|id| record(stream, id, &padding)).collect()
+    (0..rows).map(|id| record(stream, id, &format!("{id}{padding}"))).collect()
 }
 
 fn uploads(lab: &Lab) -> usize {
@@ -25,9 +26,9 @@ fn uploads(lab: &Lab) -> usize {
 }
 
 /// Kills a sync that has a part in S3.
-fn die_with_an_upload(lab: &Lab, catalog: &Value) {
+fn die_with_an_upload(lab: &Lab, config: &Value, catalog: &Value) {
     let parts = lab.calls("UploadPart").len();
-    let mut running = lab.spawn(&lab.config(json!({})), catalog);
+    let mut running = lab.spawn(config, catalog);
     running.feed(&large("a", 10));
     while lab.calls("UploadPart").iter().filter(|call| call.status.is_some()).count() <= parts {
         std::thread::sleep(Duration::from_millis(20));
@@ -37,11 +38,15 @@ fn die_with_an_upload(lab: &Lab, catalog: &Value) {
 
 #[test]
 fn unfinished_uploads_of_dead_syncs_are_aborted_after_a_day_and_no_others() {
+    [Tables::Plain, Tables::Iceberg].into_iter().for_each(unfinished_uploads);
+}
+
+fn unfinished_uploads(tables: Tables) {
     let lab = Lab::new();
-    let config = lab.config(json!({}));
+    let config = tables.config_of_parts(&lab, json!({}));
     let append = catalog(&["a"], "append");
     lab.sync(&config, &append, &record("a", 1, "x"));
-    die_with_an_upload(&lab, &append);
+    die_with_an_upload(&lab, &config, &append);
     for key in ["demo/a/somebody-elses-upload.json", "demo/other/0123456789abcdef-20200101T000000-000001.json"] {
         lab.ask("s3", "create_multipart_upload", &json!({ "Bucket": "lake", "Key": key }));
     }
@@ -111,6 +116,37 @@ fn areas_of_dead_syncs_are_deleted_after_a_day() {
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 4);
 }
 
+/// Which files of an Iceberg table are nobody's is for its orphan removal to say: neither a sync that died before its
+/// commit, nor a refresh, has anything deleted, however old it is.
+#[test]
+fn what_dead_syncs_left_of_an_iceberg_table_and_what_is_replaced_stays() {
+    let lab = Lab::new();
+    let config = lab.iceberg(json!({}));
+    lab.sync(&config, &refresh(1, 1), &(records("a", 0..3, "one") + &complete("a")));
+    lab.fault("glue:UpdateTable", Action::Hold);
+    let mut running = lab.spawn(&config, &refresh(2, 2));
+    running.feed_all(records("a", 0..3, "dead") + &complete("a"));
+    lab.wait_for_hold();
+    running.kill();
+    let left = lab.objects();
+    lab.sandbox().change_settings(|settings| settings.listed_age_seconds = 25 * 3600);
+    for generation in 3..5 {
+        let mut running = lab.spawn(&config, &refresh(generation, generation));
+        running.feed(&records("a", 0..4, "next"));
+        // The clean-up has looked for uploads.
+        while lab.calls("ListMultipartUploads").iter().filter(|call| call.status.is_some()).count()
+            < generation as usize
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running.feed(&complete("a"));
+        assert_eq!(running.end().code, Some(0));
+    }
+    let after = lab.objects();
+    assert!(left.iter().all(|key| after.contains(key)), "{left:?} {after:?}");
+    assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "next", "n": 4 })]);
+}
+
 /// A replaced location that somebody else's table refers to is kept, and so are files that others put there.
 #[test]
 fn replaced_data_that_is_in_use_elsewhere_is_kept() {
@@ -158,15 +194,20 @@ fn replaced_data_that_is_in_use_elsewhere_is_kept() {
 /// A dropped table's objects do not come back with the next one.
 #[test]
 fn a_new_table_shows_nothing_that_lay_there() {
-    let lab = Lab::new();
-    let config = lab.config(json!({}));
-    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "old"));
-    lab.ask("glue", "delete_table", &json!({ "DatabaseName": "demo", "Name": "a" }));
-    let ran = lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..2, "new"));
-    assert_eq!(lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL"), [json!({ "version": "new", "n": 2 })]);
-    assert!(ran.logs("WARN").iter().any(|text| text.contains("holds objects already")), "{}", ran.stdout);
-    lab.sync(&config, &catalog(&["a"], "append"), &records("a", 2..5, "new"));
-    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 5);
+    for tables in [Tables::Plain, Tables::Iceberg] {
+        let lab = Lab::new();
+        let config = tables.config(&lab, json!({}));
+        let versions = || lab.rows("SELECT version, count(*) n FROM demo.a GROUP BY ALL");
+        lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..3, "old"));
+        lab.ask("glue", "delete_table", &json!({ "DatabaseName": "demo", "Name": "a" }));
+        let ran = lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..2, "new"));
+        assert_eq!(versions(), [json!({ "version": "new", "n": 2 })], "{tables:?}");
+        // What a folder holds is nothing to an Iceberg table.
+        let warned = ran.logs("WARN").iter().any(|text| text.contains("holds objects already"));
+        assert_eq!(warned, tables == Tables::Plain, "{}", ran.stdout);
+        lab.sync(&config, &catalog(&["a"], "append"), &records("a", 2..5, "new"));
+        assert_eq!(versions(), [json!({ "version": "new", "n": 5 })], "{tables:?}");
+    }
 }
 
 #[test]

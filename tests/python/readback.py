@@ -1,7 +1,8 @@
 """Reads back what the connector wrote, with readers that know nothing of it.
 
     readback.py rows VIEWS SQL              rows of a query over the views, one JSON object a line; with a
-                                            SANDBOX_ENDPOINT, Iceberg tables are read from there by PyIceberg instead
+                                            SANDBOX_ENDPOINT, Iceberg tables are read from there instead: by DuckDB's
+                                            Iceberg extension where Python has it, else by PyIceberg
     readback.py compare VIEWS DATABASE MESSAGES CATALOG
                                             every row of every stream against the messages
     readback.py parquet FILE                schema, codecs and statistics by PyArrow
@@ -34,19 +35,32 @@ def plain(value):
 
 def query(views, sql):
     import duckdb
+    import iceberg_extension
 
-    connection = duckdb.connect()
     statements = open(views, encoding="utf-8").read()
-    connection.execute(statements)
     endpoint = os.environ.get("SANDBOX_ENDPOINT")
-    iceberg = re.findall(r'^-- "(.+)"\."(.+)" is an Iceberg table', statements, re.MULTILINE) if endpoint else []
-    for database, table in iceberg:
+    found = re.findall(r'^-- The metadata of "(.+)"\."(.+)" is (.+)\.$', statements, re.MULTILINE) if endpoint else []
+    # Only what the query is about.
+    found = [place for place in found if "information_schema" in sql or place[1] in sql]
+    if endpoint and iceberg_extension.is_here():
+        with iceberg_extension.database(endpoint) as connection:
+            connection.execute(statements)
+            for database, table, metadata in found:
+                iceberg_extension.view(connection, f'"{database}"."{table}"', metadata)
+            return answer(connection, sql)
+    connection = duckdb.connect()
+    connection.execute(statements)
+    for database, table, _ in found:
         import tables
 
         rows = tables.arrow(tables.load(endpoint).load_table((database, table)))
         connection.execute(f'DROP VIEW IF EXISTS "{database}"."{table}"')
         connection.register(f"{database} {table}", rows)
         connection.execute(f'CREATE TABLE "{database}"."{table}" AS SELECT * FROM "{database} {table}"')
+    return answer(connection, sql)
+
+
+def answer(connection, sql):
     result = connection.execute(sql)
     names = [column[0] for column in result.description]
     return [dict(zip(names, row)) for row in result.fetchall()]

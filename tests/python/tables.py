@@ -2,10 +2,13 @@
 
     tables.py describe ENDPOINT DATABASE TABLE          schema, snapshots, properties, files, as JSON
     tables.py partitions ENDPOINT DATABASE TABLE        what its partitions are, and what PyIceberg makes of its rows
+    tables.py rows ENDPOINT DATABASE TABLE SNAPSHOT     all its rows at a snapshot, as JSON
     tables.py act ENDPOINT DATABASE TABLE ACTION…       append, add_column, drop_column, rename_column, comment, rewrite,
-                                                        property NAME [VALUE],
-                                                        delete_position ID, busy ROUNDS PROGRESS, upgrade
-    tables.py act ENDPOINT DATABASE TABLE create_…      v1, v3, mixed, partitioned, decimals
+                                                        property NAME [VALUE], drop,
+                                                        add_partition COLUMN, remove_partition COLUMN, forget_partitions,
+                                                        delete_position ID, delete_equality ID,
+                                                        busy ROUNDS PROGRESS, upgrade
+    tables.py act ENDPOINT DATABASE TABLE create_…      v1, v3, mixed, partitioned, decimals, ours
 """
 
 import datetime as dt
@@ -52,23 +55,30 @@ def describe(table):
         readable = file["readable_metrics"] or {}
         return {name: str(metrics[side]) for name, metrics in readable.items() if metrics[side] is not None}
 
+    from pyiceberg.schema import index_name_by_id
+
     metadata = table.metadata
     files = table.inspect.files().to_pylist()
     snapshots = sorted(metadata.snapshots, key=lambda snapshot: snapshot.sequence_number)
     return {
+        "uuid": str(metadata.table_uuid),
         "format_version": metadata.format_version,
         "location": metadata.location,
         "properties": metadata.properties,
         "columns": [
-            {"id": f.field_id, "name": f.name, "type": str(f.field_type), "required": f.required}
+            {"id": f.field_id, "name": f.name, "type": str(f.field_type), "required": f.required, "doc": f.doc}
             for f in table.schema().fields
         ],
+        "ids": {name: id for id, name in index_name_by_id(table.schema()).items()},
         "spec": str(table.spec()),
         "partition_fields": [
             {"name": f.name, "transform": str(f.transform), "source": table.schema().find_column_name(f.source_id)}
             for f in table.spec().fields
         ],
-        "snapshots": [{"operation": s.summary.operation.value, **s.summary.additional_properties} for s in snapshots],
+        "snapshots": [
+            {"snapshot": str(s.snapshot_id), "operation": s.summary.operation.value, **s.summary.additional_properties}
+            for s in snapshots
+        ],
         "metadata_log": len(metadata.metadata_log),
         "referenced": referenced(table),
         "delete_files": len(table.inspect.delete_files().to_pylist()) if snapshots else 0,
@@ -78,6 +88,7 @@ def describe(table):
             {
                 "path": file["file_path"],
                 "rows": file["record_count"],
+                "spec": file["spec_id"],
                 "bytes": file["file_size_in_bytes"],
                 "partition": {key: str(value) for key, value in (file.get("partition") or {}).items()},
                 "lower": bounds(file, "lower_bound"),
@@ -117,7 +128,9 @@ def partitions(table):
 
     rows = table.scan().to_arrow()
     schema, fields = table.schema(), table.spec().fields
-    found = [([task.file.partition[i] for i in range(len(fields))], task.file.record_count) for task in table.scan().plan_files()]
+    # Files that were written for other partitions stay in those.
+    tasks = [task for task in table.scan().plan_files() if task.file.spec_id == table.spec().spec_id]
+    found = [([task.file.partition[i] for i in range(len(fields))], task.file.record_count) for task in tasks]
     columns = [rows[schema.find_column_name(field.source_id)].to_pylist() for field in fields]
     made = [field.transform.transform(schema.find_type(field.source_id)) for field in fields]
     transformed = [([how(stored(value)) for how, value in zip(made, row)], 1) for row in zip(*columns)]
@@ -182,12 +195,43 @@ def busy(catalog, table, rounds, path):
 
 
 def delete_position(table, row):
-    """A position delete file for the row with this id, as merge-on-read writers make it; PyIceberg writes none."""
+    """Deletes the row with this id by its place, as merge-on-read writers do; PyIceberg does not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyiceberg.manifest import DataFileContent
+
+    place = None
+    for task in table.scan().plan_files():
+        with table.io.new_input(task.file.file_path).open() as file:
+            ids = pq.read_table(file)["id"].to_pylist()
+        if row in ids:
+            place = (task.file.file_path, ids.index(row))
+    ids = [2147483546, 2147483545]
+    fields = [
+        pa.field(name, kind, nullable=False, metadata={"PARQUET:field_id": str(id)})
+        for (name, kind), id in zip([("file_path", pa.string()), ("pos", pa.int64())], ids)
+    ]
+    deletes = pa.table([[place[0]], [place[1]]], schema=pa.schema(fields))
+    commit_deletes(table, DataFileContent.POSITION_DELETES, deletes, {ids[0]: place[0].encode()}, None)
+
+
+def delete_equality(table, row):
+    """Deletes the rows that have this id now, whatever file they are in, as streaming writers do; PyIceberg does not."""
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFileContent
+
+    id = table.schema().find_field("id").field_id
+    field = pa.field("id", pa.int64(), metadata={"PARQUET:field_id": str(id)})
+    bound = {id: row.to_bytes(8, "little", signed=True)}
+    commit_deletes(table, DataFileContent.EQUALITY_DELETES, pa.table([[row]], schema=pa.schema([field])), bound, [id])
+
+
+def commit_deletes(table, content, deletes, bound, equality_ids):
+    """A snapshot that adds a delete file of one row, with the parts that PyIceberg has for other files."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyiceberg.manifest import (
         DataFile,
-        DataFileContent,
         FileFormat,
         ManifestContent,
         ManifestEntry,
@@ -208,40 +252,28 @@ def delete_position(table, row):
         def _meta(self):
             return {**super()._meta, "content": "deletes"}
 
-    place = None
-    for task in table.scan().plan_files():
-        with table.io.new_input(task.file.file_path).open() as file:
-            ids = pq.read_table(file)["id"].to_pylist()
-        if row in ids:
-            place = (task.file.file_path, ids.index(row))
-    ids = [2147483546, 2147483545]
-    fields = [
-        pa.field(name, kind, nullable=False, metadata={"PARQUET:field_id": str(id)})
-        for (name, kind), id in zip([("file_path", pa.string()), ("pos", pa.int64())], ids)
-    ]
-    deletes = pa.table([[place[0]], [place[1]]], schema=pa.schema(fields))
     base, metadata = f"{table.location()}/data/{uuid.uuid4()}", table.metadata
     buffer = pa.BufferOutputStream()
     pq.write_table(deletes, buffer)
-    content = buffer.getvalue().to_pybytes()
+    written = buffer.getvalue().to_pybytes()
     with table.io.new_output(f"{base}-deletes.parquet").create() as file:
-        file.write(content)
+        file.write(written)
     snapshot_id, sequence = uuid.uuid4().int >> 65, metadata.last_sequence_number + 1
     data_file = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
+        content=content,
         file_path=f"{base}-deletes.parquet",
         file_format=FileFormat.PARQUET,
         partition=Record(),
         record_count=1,
-        file_size_in_bytes=len(content),
-        lower_bounds={ids[0]: place[0].encode()},
-        upper_bounds={ids[0]: place[0].encode()},
+        file_size_in_bytes=len(written),
+        lower_bounds=bound,
+        upper_bounds=bound,
         column_sizes={},
         value_counts={},
         null_value_counts={},
         nan_value_counts={},
         split_offsets=[4],
-        equality_ids=None,
+        equality_ids=equality_ids,
         sort_order_id=None,
         spec_id=0,
     )
@@ -304,10 +336,32 @@ def act(catalog, table, action, *rest):
             transaction.upgrade_table_version(2)
     elif action == "delete_position":
         delete_position(table, int(rest[0]))
+    elif action == "delete_equality":
+        delete_equality(table, int(rest[0]))
+    elif action == "drop":
+        catalog.drop_table(table.name())
+    elif action == "add_partition":
+        with table.update_spec() as update:
+            update.add_identity(rest[0])
+    elif action == "remove_partition":
+        with table.update_spec() as update:
+            update.remove_field(rest[0])
+    elif action == "forget_partitions":
+        rewrite_metadata(table, lambda metadata: metadata | {"partition-specs": [
+            spec for spec in metadata["partition-specs"] if spec["spec-id"] == metadata["default-spec-id"]
+        ]})
     elif action == "busy":
         busy(catalog, table, int(rest[0]), rest[1])
     else:
         raise ValueError(action)
+
+
+def rewrite_metadata(table, change):
+    """Changes the metadata where it lies, which no writer does, to what PyIceberg does not write."""
+    with table.io.new_input(table.metadata_location).open() as file:
+        metadata = json.loads(file.read())
+    with table.io.new_output(table.metadata_location).create(overwrite=True) as file:
+        file.write(json.dumps(change(metadata)).encode())
 
 
 def create(catalog, database, name, action):
@@ -342,11 +396,17 @@ def create(catalog, database, name, action):
         schema = Schema(NestedField(1, "id", LongType(), required=False))
         table = catalog.create_table((database, name), schema, location)
         # PyIceberg reads version 3 and does not write it.
-        with table.io.new_input(table.metadata_location).open() as file:
-            metadata = json.loads(file.read())
-        metadata |= {"format-version": 3, "next-row-id": 0}
-        with table.io.new_output(table.metadata_location).create(overwrite=True) as file:
-            file.write(json.dumps(metadata).encode())
+        rewrite_metadata(table, lambda metadata: metadata | {"format-version": 3, "next-row-id": 0})
+    elif action == "create_ours":
+        # With the columns and ids that we would give it.
+        from pyiceberg.types import TimestamptzType
+
+        schema = Schema(
+            NestedField(1, "id", LongType(), required=False),
+            NestedField(2, "version", StringType(), required=False),
+            NestedField(3, "at", TimestamptzType(), required=False),
+        )
+        catalog.create_table((database, name), schema, location)
     else:
         nested = StructType(NestedField(10, "a", IntegerType(), required=True))
         schema = Schema(
@@ -363,7 +423,10 @@ def create(catalog, database, name, action):
 def main():
     command, endpoint, database, name, *rest = sys.argv[1:]
     catalog = load(endpoint)
-    if command == "partitions":
+    if command == "rows":
+        rows = catalog.load_table((database, name)).scan(snapshot_id=int(rest[0])).to_arrow()
+        print(json.dumps(rows.to_pylist(), default=str))
+    elif command == "partitions":
         print(json.dumps(partitions(catalog.load_table((database, name)))))
     elif command == "describe":
         print(json.dumps(describe(catalog.load_table((database, name)))))

@@ -12,7 +12,7 @@
 //! table is at another version than the one its call was for, since only then can that call no longer succeed.
 
 use aws_sdk_glue::types::{Table as GlueTable, TableInput};
-use iceberg::spec::{FormatVersion, ManifestFile, SchemaRef, TableMetadata};
+use iceberg::spec::{FormatVersion, ManifestFile, PartitionSpecRef, SchemaRef, TableMetadata};
 use uuid::Uuid;
 
 use super::files::{Files, Held};
@@ -49,6 +49,8 @@ pub(super) struct Added<'c> {
     pub(super) totals: Totals,
     /// What the files were written with.
     pub(super) schema: &'c SchemaRef,
+    /// How their rows were shared out.
+    pub(super) spec: &'c PartitionSpecRef,
     /// The generation the rows are of, for the snapshot's summary.
     pub(super) generation: Option<i64>,
     /// Names the commit in the snapshot's summary.
@@ -61,6 +63,8 @@ pub(super) struct Commit<'c> {
     pub(super) plan: &'c Plan,
     pub(super) patience: &'c Patience,
     pub(super) change: Change<'c>,
+    /// Which table it is for: another one may have come under its name.
+    pub(super) uuid: Uuid,
     /// The metadata of a table that is to be created, if there is none.
     pub(super) new: Option<&'c TableMetadata>,
     /// Whether somebody still reads our output.
@@ -69,7 +73,8 @@ pub(super) struct Commit<'c> {
 
 /// The table as an attempt found it.
 pub(super) struct Base {
-    table: Option<GlueTable>,
+    /// Its entry in the catalog; none for a table to be created.
+    pub(super) table: Option<GlueTable>,
     /// Where its metadata lies; none for a table to be created.
     pub(super) location: Option<String>,
     pub(super) metadata: TableMetadata,
@@ -113,6 +118,12 @@ impl Commit<'_> {
         let mut tries = 0;
         loop {
             let base = Box::pin(self.base(&catalog)).await?;
+            if let Err(error) = self.same_table(&base) {
+                return Err(match pending {
+                    Some(attempt) => self.failed(&catalog, attempt, error).await,
+                    None => error,
+                });
+            }
             let attempt = match pending.take() {
                 Some(attempt) if is_in(&base, &attempt.location, self.token()) => {
                     return Ok(self.done(attempt.next).await);
@@ -167,6 +178,21 @@ impl Commit<'_> {
         Ok(Base { table: Some(table), location: Some(location), metadata, _reservation: Some(reservation) })
     }
 
+    /// Ids and files are one table's. Another one's columns may well have the same ids, so these tell nothing.
+    fn same_table(&self, base: &Base) -> anyhow::Result<()> {
+        if base.metadata.uuid() == self.uuid {
+            return Ok(());
+        }
+        let name = &self.plan.name;
+        Err(Failure::transient(match self.new {
+            Some(_) => format!("{name} was made by someone else before this sync could make it: try again"),
+            None => format!(
+                "{name} was dropped and made anew by someone else while we wrote to it, and what belongs to the dropped \
+                 table is not put into the new one: try again"
+            ),
+        }))
+    }
+
     /// The next metadata on this base, written. None if the base has it all.
     async fn attempt(&self, base: &Base) -> anyhow::Result<Option<Attempt>> {
         let Some(mut next) = self.next(base).await? else { return Ok(None) };
@@ -175,7 +201,7 @@ impl Commit<'_> {
         let json = serde_json::to_vec(&next.metadata)?;
         self.files.write(&location, json, self.patience).await?;
         next.written.push(location.clone());
-        let input = definition::table_input(self.plan, base.table.as_ref(), &next.metadata, &location)?;
+        let input = definition::table_input(self.plan, base, &next.metadata, &location)?;
         Ok(Some(Attempt {
             location,
             exists: base.table.is_some(),

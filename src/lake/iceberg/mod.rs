@@ -26,6 +26,7 @@ mod schema;
 use iceberg::spec::{ManifestFile, PartitionSpecRef, SchemaRef, TableMetadata};
 use rand::Rng as _;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::table::{Location, Mode, Plan};
 use super::{Staged, Watch};
@@ -48,6 +49,8 @@ mod property {
 /// What a stream's table is beside its plan.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// Tells it from a table that somebody else makes under its name.
+    uuid: Uuid,
     /// What the objects are written with.
     schema: SchemaRef,
     spec: PartitionSpecRef,
@@ -110,6 +113,7 @@ impl Table {
             manifests: &self.manifests,
             totals: self.totals,
             schema: &self.schema,
+            spec: &self.spec,
             generation: self.generation,
             token: format!("{}-{}", files.token, self.commits),
         };
@@ -119,7 +123,7 @@ impl Table {
         };
         let heard = || watch.is_heard();
         let new = self.new.as_ref();
-        let commit = Commit { files, plan, patience: &patience, change, new, heard: &heard };
+        let commit = Commit { files, plan, patience: &patience, change, uuid: self.uuid, new, heard: &heard };
         Box::pin(commit.run()).await?;
         self.new = None;
         self.snapshot_id = new_snapshot_id();

@@ -69,9 +69,13 @@ impl Commit<'_> {
             }
             Change::Append(added) => {
                 self.readable(metadata, added)?;
+                self.placed(metadata, added)?;
                 self.append(base, added).await
             }
-            Change::Switch(added, generation) => self.switch(base, added, generation).await,
+            Change::Switch(added, generation) => {
+                self.placed(metadata, added)?;
+                self.switch(base, added, generation).await
+            }
         }
     }
 
@@ -83,6 +87,18 @@ impl Commit<'_> {
         }
         Err(Failure::transient(format!(
             "columns of {} were dropped or changed by someone else while we wrote to it: try again",
+            self.plan.name
+        )))
+    }
+
+    /// Files stay in the partitions that they were written for, also where another writer has given the table other
+    /// ones for what comes. But the table has to know what those partitions are by.
+    fn placed(&self, metadata: &TableMetadata, added: &Added<'_>) -> anyhow::Result<()> {
+        if metadata.partition_spec_by_id(added.spec.spec_id()) == Some(added.spec) {
+            return Ok(());
+        }
+        Err(Failure::transient(format!(
+            "the partitions of {} were changed by someone else while we wrote to it: try again",
             self.plan.name
         )))
     }

@@ -129,7 +129,7 @@ async fn settle(
             {
                 (base.clone(), merged)
             } else {
-                let metadata = committed(files, plan, &wanted).await?;
+                let metadata = committed(files, plan, base, &wanted).await?;
                 let merged = merge(plan, &metadata, &wanted)?;
                 (metadata, merged)
             }
@@ -146,6 +146,7 @@ async fn settle(
     plan.metadata = plan.columns.split_off(own.min(plan.columns.len()));
     plan.without_room_for(merged.dropped);
     Ok(Table {
+        uuid: metadata.uuid(),
         schema,
         spec,
         transforms: partitioning.transforms(&plan.columns),
@@ -175,13 +176,18 @@ fn lags(plan: &Plan, metadata: &TableMetadata, merged: &schema::Merged) -> bool 
 }
 
 /// The table once it has the columns.
-async fn committed(files: &Files, plan: &Plan, wanted: &[Field]) -> anyhow::Result<TableMetadata> {
+async fn committed(
+    files: &Files,
+    plan: &Plan,
+    base: &TableMetadata,
+    wanted: &[Field],
+) -> anyhow::Result<TableMetadata> {
     let patience = Patience::standard();
     let change = match plan.mode {
         Mode::Append => Change::Columns(wanted),
         Mode::Replace { .. } => Change::ColumnsToCome(wanted),
     };
-    let commit = Commit { files, plan, patience: &patience, change, new: None, heard: &|| true };
+    let commit = Commit { files, plan, patience: &patience, change, uuid: base.uuid(), new: None, heard: &|| true };
     Box::pin(commit.run()).await
 }
 
