@@ -482,8 +482,10 @@ async fn commit_iceberg(files: &iceberg::Files, work: &mut [Work<'_>], watch: &W
         return;
     }
     let committing = work.iter_mut().filter(|w| w.error.is_none() && (w.switch || w.appends()));
+    // All at once, so that tables whose calls are throttled are in nobody's way. How many have their metadata in memory is
+    // bounded by `Files`.
     stream::iter(committing.collect::<Vec<_>>())
-        .for_each_concurrent(CONCURRENT_TABLES, |work| async move {
+        .for_each_concurrent(None, |work| async move {
             let LakeTable { plan, iceberg, .. } = &mut *work.table;
             let Some(iceberg) = iceberg else { return };
             // Nothing of it may be published yet.

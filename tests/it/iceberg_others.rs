@@ -368,6 +368,25 @@ fn forgotten_metadata_is_deleted_only_where_the_table_says_so() {
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 6);
 }
 
+/// Columns are known by their ids: under another name they still take what is on its way.
+#[test]
+fn a_column_that_is_renamed_meanwhile_shows_our_values() {
+    let lab = Lab::new();
+    let config = lab.iceberg(json!({}));
+    lab.sync(&config, &catalog(&["a"], "append"), &(records("a", 0..3, "old") + &state("a", 1)));
+    lab.sandbox().faults().add(held("glue:UpdateTable", 0));
+    let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+    running.feed_all(records("a", 3..5, "new") + &state("a", 2));
+    lab.wait_for_hold();
+    lab.act("a", &["rename_column"]);
+    lab.sandbox().faults().release();
+    assert_eq!(running.end().state_ids(), [2]);
+    assert_eq!(
+        lab.rows("SELECT called, count(*) n FROM demo.a GROUP BY ALL ORDER BY n"),
+        [json!({ "called": "new", "n": 2 }), json!({ "called": "old", "n": 3 })]
+    );
+}
+
 /// A commit of columns alone has no token: after a lost answer it is known by its metadata file, which the log still has
 /// when others have committed since, and which is therefore not deleted.
 #[test]

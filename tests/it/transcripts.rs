@@ -316,8 +316,9 @@ fn shown(ran: &Ran) -> Vec<String> {
     lines
 }
 
-/// Without tokens, times and hosts.
+/// Without tokens, times, hosts and UUIDs.
 fn erase(text: &str) -> String {
+    let text = without_uuids(text);
     let mut kept = String::new();
     for word in text.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == ':')) {
         let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -329,6 +330,21 @@ fn erase(text: &str) -> String {
         } else {
             kept.push_str(word);
         }
+    }
+    kept
+}
+
+fn without_uuids(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let is_uuid = rest.get(..36).is_some_and(|start| {
+            let dashes = start.match_indices('-').map(|(at, _)| at);
+            start.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) && dashes.eq([8, 13, 18, 23])
+        });
+        let (length, shown) = if is_uuid { (36, '#') } else { (next.len_utf8(), next) };
+        kept.push(shown);
+        rest = &rest[length..];
     }
     kept
 }

@@ -97,47 +97,102 @@ fn both_formats_hold_the_same_values() {
     assert_eq!((&rows[2]["text"], &rows[2]["flag"]), (&json!("é\u{2028}\n\""), &Value::Null));
 }
 
-/// The table of hand-written cases: a column for each schema, a row for each value; what the schema alone does not say
-/// is in a table that exists. Read by PyArrow, and in Parquet by DuckDB too (it takes JSON's decimals for doubles).
+/// Hand-written cases: a column for each schema, a row for each value.
+#[derive(Default)]
+struct Cases {
+    text: String,
+    properties: Map<String, Value>,
+    /// Columns that the table has already, with their types.
+    existing: Vec<(String, String)>,
+    data: Vec<String>,
+}
+
+impl Cases {
+    /// Those whose columns have types that a kind of table knows.
+    fn of(knows: impl Fn(&str) -> bool) -> Self {
+        let mut cases = Self::default();
+        cases.properties.insert("n".to_owned(), json!({ "type": "integer" }));
+        let mut known = true;
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/values.txt")).unwrap();
+        for line in text.split('\n').filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let declared = line.strip_prefix("column ");
+            let (schema, table_type) = declared.unwrap_or("").split_once(" in a table as ").unwrap_or_default();
+            known = if declared.is_some() { knows(table_type) } else { known };
+            if !known {
+                continue;
+            }
+            cases.text += line;
+            cases.text += "\n";
+            let name = format!("c{}", cases.properties.len() - 1);
+            if let Some(declared) = declared {
+                let schema = if table_type.is_empty() { declared } else { schema };
+                if !table_type.is_empty() {
+                    cases.existing.push((name.clone(), table_type.to_owned()));
+                }
+                cases.properties.insert(name, serde_json::from_str(schema).unwrap());
+            } else {
+                let value = line.split('\t').next().unwrap();
+                let column = cases.properties.len() - 2;
+                cases.data.push(format!("{{\"n\":{},\"c{column}\":{value}}}", cases.data.len()));
+            }
+        }
+        cases
+    }
+
+    /// Whether they are all stored as they say, into a table that exists.
+    #[track_caller]
+    fn assert_stored(&self, lab: &Lab, config: &Value, what: &str) {
+        let mut catalog = one_stream(&Value::Null);
+        catalog["streams"][0]["stream"]["json_schema"]["properties"] = self.properties.clone().into();
+        let data: Vec<&str> = self.data.iter().map(String::as_str).collect();
+        lab.sync(config, &catalog, &records_of(&data));
+        let path = lab.folder.path().join("cases.txt");
+        std::fs::write(&path, &self.text).unwrap();
+        let report = values(lab, "table", &["demo", "v", path.to_str().unwrap()]);
+        assert_eq!((&report["cases"], &report["rows"]), (&json!(data.len()), &json!(data.len())), "{what}");
+        assert_eq!(report["wrong"], json!([]), "{what}");
+    }
+}
+
+/// The table of hand-written cases; what the schema alone does not say is in a table that exists. Read by PyArrow, and in
+/// Parquet by DuckDB too (it takes JSON's decimals for doubles).
 #[test]
 fn every_case_of_the_table_is_stored_as_it_says() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/values.txt");
-    let cases = std::fs::read_to_string(path).unwrap();
-    let (mut properties, mut existing, mut data) = (Map::new(), Vec::new(), Vec::new());
-    properties.insert("n".to_owned(), json!({ "type": "integer" }));
-    for line in cases.split('\n').filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        if let Some(declared) = line.strip_prefix("column ") {
-            let name = format!("c{}", properties.len() - 1);
-            let (schema, table_type) = declared.split_once(" in a table as ").unwrap_or((declared, ""));
-            if !table_type.is_empty() {
-                existing.push(json!({ "Name": name, "Type": table_type }));
-            }
-            properties.insert(name, serde_json::from_str(schema).unwrap());
-        } else {
-            let value = line.split('\t').next().unwrap();
-            data.push(format!("{{\"n\":{},\"c{}\":{value}}}", data.len(), properties.len() - 2));
-        }
-    }
-    assert!(data.len() >= 250, "{} cases", data.len());
-    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    let cases = Cases::of(|_| true);
+    assert!(cases.data.len() >= 250, "{} cases", cases.data.len());
+    let column = |(name, table_type): &(String, String)| json!({ "Name": name, "Type": table_type });
+    let existing: Vec<Value> = cases.existing.iter().map(column).collect();
     for format in FORMATS {
         let lab = Lab::new();
         let marks = json!({ "airbyte.json_timestamps": "sql", "airbyte.parquet_timestamps": "millis" });
         existing_table(&lab, format, &existing.clone().into(), &marks);
         let config = in_format(&lab, format, json!({ "airbyte_metadata_columns": true }));
-        let mut catalog = one_stream(&Value::Null);
-        catalog["streams"][0]["stream"]["json_schema"]["properties"] = properties.clone().into();
-        lab.sync(&config, &catalog, &records_of(&data));
-        let report = values(&lab, "table", &["demo", "v", path]);
-        assert_eq!((&report["cases"], &report["rows"]), (&json!(data.len()), &json!(data.len())), "{format}");
-        assert_eq!(report["wrong"], json!([]), "{format}");
+        cases.assert_stored(&lab, &config, format);
     }
 }
 
-/// Random schemas and records: PyArrow and DuckDB find the same values in JSON Lines and in Parquet, and those that
-/// fit are what was sent. A failure prints its seed.
+/// The same in Iceberg tables, of whose types some have no short forms, and others are widened. PyIceberg compares, and
+/// DuckDB finds the same.
 #[test]
-fn json_lines_and_parquet_of_the_same_records_are_equal_to_every_reader() {
+fn every_case_of_the_table_is_stored_in_iceberg_tables() {
+    let narrow = ["int", "smallint", "tinyint", "float"];
+    let cases = Cases::of(|table_type| {
+        let mut words = table_type.split(|c: char| !c.is_ascii_lowercase());
+        !words.any(|word| narrow.contains(&word) || word.ends_with("char"))
+    });
+    assert!(cases.data.len() >= 240, "{} cases", cases.data.len());
+    let lab = Lab::new();
+    lab.ask("glue", "create_database", &json!({ "DatabaseInput": { "Name": "demo" } }));
+    let existing: Map<String, Value> = cases.existing.iter().map(|(name, kind)| (name.clone(), json!(kind))).collect();
+    lab.act("v", &["create_columns", &Value::Object(existing).to_string()]);
+    cases.assert_stored(&lab, &lab.iceberg(json!({})), "ICEBERG");
+    assert_eq!(lab.rows("SELECT * FROM demo.v").len(), cases.data.len());
+}
+
+/// Random schemas and records: PyArrow and DuckDB find the same values in JSON Lines and in Parquet, PyIceberg and DuckDB
+/// in Iceberg tables, and those that fit are what was sent. A failure prints its seed.
+#[test]
+fn tables_of_the_same_records_are_equal_to_every_reader() {
     let lab = Lab::new();
     let folder = lab.folder.path().join("generated");
     std::fs::create_dir(&folder).unwrap();
@@ -156,8 +211,16 @@ fn json_lines_and_parquet_of_the_same_records_are_equal_to_every_reader() {
             });
             lab.sync(&in_format(&lab, format, changes), &catalog, &messages);
         }
-        let report = values(&lab, "equal", &["generated", folder.to_str().unwrap(), &databases[0], &databases[1]]);
+        let iceberg = format!("iceberg_{seed}");
+        let changes = json!({
+            "lakeformation_database_name": iceberg, "glue_catalog_float_as_decimal": generated["decimals"],
+            "airbyte_metadata_columns": false,
+        });
+        lab.sync(&lab.iceberg(changes), &catalog, &messages);
+        let [jsonl, parquet] = &databases;
+        let report = values(&lab, "equal", &["generated", folder.to_str().unwrap(), jsonl, parquet, &iceberg]);
         assert_eq!(report["wrong"], json!([]), "seed {seed}");
+        assert_eq!(lab.rows(&format!("SELECT * FROM {iceberg}.generated")).len(), 40, "seed {seed}");
         known += report["known"].as_u64().unwrap();
     }
     assert!(known > 600, "{known}");

@@ -8,7 +8,7 @@
                                                         add_partition COLUMN, remove_partition COLUMN, forget_partitions,
                                                         delete_position ID, delete_equality ID,
                                                         busy ROUNDS PROGRESS, upgrade
-    tables.py act ENDPOINT DATABASE TABLE create_…      v1, v3, mixed, partitioned, decimals, ours
+    tables.py act ENDPOINT DATABASE TABLE create_…      v1, v3, mixed, partitioned, decimals, ours, columns TYPES
 """
 
 import datetime as dt
@@ -364,7 +364,21 @@ def rewrite_metadata(table, change):
         file.write(json.dumps(change(metadata)).encode())
 
 
-def create(catalog, database, name, action):
+def type_of(kind, ids):
+    """Iceberg's type for one of Glue, as `values.parse_type` has it."""
+    from pyiceberg import types
+
+    if kind[0] == "array":
+        return types.ListType(next(ids), type_of(kind[1], ids), element_required=False)
+    if kind[0] == "struct":
+        members = [types.NestedField(next(ids), key, type_of(inner, ids), required=False) for key, inner in kind[1]]
+        return types.StructType(*members)
+    if kind[0] == "decimal":
+        return types.DecimalType(kind[1], kind[2])
+    return {"bigint": types.LongType(), "double": types.DoubleType(), "string": types.StringType()}[kind]
+
+
+def create(catalog, database, name, action, *rest):
     from pyiceberg.schema import Schema
     from pyiceberg.types import DecimalType, FloatType, IntegerType, LongType, NestedField, StringType, StructType
 
@@ -397,6 +411,15 @@ def create(catalog, database, name, action):
         table = catalog.create_table((database, name), schema, location)
         # PyIceberg reads version 3 and does not write it.
         rewrite_metadata(table, lambda metadata: metadata | {"format-version": 3, "next-row-id": 0})
+    elif action == "create_columns":
+        import itertools
+
+        from values import parse_type
+
+        ids = itertools.count(1)
+        columns = json.loads(rest[0]).items()
+        fields = [NestedField(next(ids), key, type_of(parse_type(kind), ids), required=False) for key, kind in columns]
+        catalog.create_table((database, name), Schema(*fields), location)
     elif action == "create_ours":
         # With the columns and ids that we would give it.
         from pyiceberg.types import TimestamptzType
@@ -431,7 +454,7 @@ def main():
     elif command == "describe":
         print(json.dumps(describe(catalog.load_table((database, name)))))
     elif rest[0].startswith("create"):
-        create(catalog, database, name, rest[0])
+        create(catalog, database, name, *rest)
     else:
         act(catalog, catalog.load_table((database, name)), *rest)
 

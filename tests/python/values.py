@@ -1,4 +1,5 @@
-"""Compares what tables hold with what was sent, value by value, with PyArrow and DuckDB as the readers.
+"""Compares what tables hold with what was sent, value by value, with PyArrow and DuckDB as the readers; Iceberg tables
+are read by PyIceberg.
 
     values.py table ENDPOINT DATABASE TABLE CASES     the hand-written cases: row i of the table is case i
     values.py generate SEED FOLDER                    a random schema and records: catalog.json, messages.jsonl, sent.json
@@ -89,6 +90,17 @@ def canonical(value, kind):
     return value
 
 
+def in_millis(value):
+    """What is left of a value where timestamps have milliseconds."""
+    if isinstance(value, dict):
+        return {key: in_millis(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [in_millis(inner) for inner in value]
+    if isinstance(value, dt.datetime):
+        return value.replace(microsecond=value.microsecond // 1000 * 1000)
+    return value
+
+
 class Table:
     def __init__(self, endpoint, database, name):
         import boto3
@@ -99,16 +111,28 @@ class Table:
         entry = boto3.client("glue", **options).get_table(DatabaseName=database, Name=name)["Table"]
         storage = entry["StorageDescriptor"]
         self.columns = [(column["Name"], parse_type(column["Type"])) for column in storage["Columns"]]
+        self.iceberg = None
+        if entry["Parameters"].get("table_type") == "ICEBERG":
+            import tables
+
+            self.iceberg = tables.load(endpoint).load_table((database, name))
+            self.readers = [self.by_pyiceberg]
+            return
         self.parquet = "Parquet" in storage["SerdeInfo"]["SerializationLibrary"]
         self.epoch = entry["Parameters"].get("airbyte.json_timestamps", "epoch_millis") == "epoch_millis"
         bucket, prefix = storage["Location"].removeprefix("s3://").split("/", 1)
         s3 = boto3.client("s3", **options)
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
         self.files = [s3.get_object(Bucket=bucket, Key=o["Key"])["Body"].read() for o in listed]
+        self.readers = [self.by_arrow, self.by_duckdb]
 
     def rows(self, read):
         kinds = dict(self.columns)
-        return [{name: canonical(row.get(name), kinds[name]) for name in kinds} for row in read()]
+        shown = in_millis if self.iceberg else lambda value: value
+        return [{name: shown(canonical(row.get(name), kinds[name])) for name in kinds} for row in read()]
+
+    def by_pyiceberg(self):
+        return self.iceberg.scan().to_arrow().to_pylist()
 
     def by_arrow(self):
         import pyarrow as pa
@@ -202,7 +226,8 @@ def table(endpoint, database, name, cases):
     read = Table(endpoint, database, name)
     kinds = dict(read.columns)
     wrong = []
-    readers = [read.by_arrow, read.by_duckdb] if read.parquet else [read.by_arrow]
+    # DuckDB takes JSON's decimals for doubles.
+    readers = [reader for reader in read.readers if reader != read.by_duckdb or read.parquet]
     for reader in readers:
         rows = {row["n"]: row for row in read.rows(reader)}
         for n, (column, _, stored, fate, line) in enumerate(wanted):
@@ -372,7 +397,7 @@ def equal(endpoint, name, folder, *databases):
     oracle = None
     for database in databases:
         read = Table(endpoint, database, name)
-        for reader in (read.by_arrow, read.by_duckdb):
+        for reader in read.readers:
             rows = sorted(read.rows(reader), key=lambda row: row["n"])
             agree = close if reader == read.by_duckdb and not read.parquet else lambda a, b: a == b
             oracle = oracle or rows

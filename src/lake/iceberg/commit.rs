@@ -8,11 +8,13 @@
 //!                         └──────────────────── conflict, or no answer ──────────────────┘
 //! ```
 //!
+//! A table that waits for its call, or for its next attempt, holds no metadata: the others go on, however many wait.
 //! The data files and their manifests are the same in every attempt. What an attempt wrote is deleted only once the
 //! table is at another version than the one its call was for, since only then can that call no longer succeed.
 
 use aws_sdk_glue::types::{Table as GlueTable, TableInput};
 use iceberg::spec::{FormatVersion, ManifestFile, PartitionSpecRef, SchemaRef, TableMetadata};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::files::{Files, Held};
@@ -79,6 +81,7 @@ pub(super) struct Base {
     pub(super) location: Option<String>,
     pub(super) metadata: TableMetadata,
     _reservation: Option<Reservation>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Base {
@@ -102,23 +105,29 @@ struct Attempt {
     exists: bool,
     version: Option<String>,
     input: TableInput,
-    next: Next,
+    /// What it makes of the table, where somebody asks: of a commit of columns.
+    metadata: Option<TableMetadata>,
+    /// Older metadata that is deleted once it is committed, if the table says so.
+    forgotten: Vec<String>,
+    /// What was written for it, to be deleted if it is not committed.
+    written: Vec<String>,
     /// Whether a call may still have its effect.
     doubted: bool,
 }
 
 impl Commit<'_> {
-    /// Commits, once, whatever answers are lost. Answers with the table's metadata then.
+    /// Commits, once, whatever answers are lost. Answers with the table's metadata then, if columns were to be committed.
     ///
     /// # Errors
     /// What the table or the catalog do not allow; then nothing is committed, or nobody can say.
-    pub(super) async fn run(&self) -> anyhow::Result<TableMetadata> {
+    pub(super) async fn run(&self) -> anyhow::Result<Option<TableMetadata>> {
         let catalog = Catalog::new(&self.files.aws, self.patience);
         let mut pending: Option<Attempt> = None;
         let mut tries = 0;
         loop {
             let base = Box::pin(self.base(&catalog)).await?;
             if let Err(error) = self.same_table(&base) {
+                drop(base);
                 return Err(match pending {
                     Some(attempt) => self.failed(&catalog, attempt, error).await,
                     None => error,
@@ -126,7 +135,8 @@ impl Commit<'_> {
             }
             let attempt = match pending.take() {
                 Some(attempt) if is_in(&base, &attempt.location, self.token()) => {
-                    return Ok(self.done(attempt.next).await);
+                    drop(base);
+                    return Ok(self.done(attempt).await);
                 }
                 // The call never came through, or will come through now and find the second one too late.
                 Some(attempt)
@@ -136,21 +146,22 @@ impl Commit<'_> {
                 }
                 lost => {
                     if let Some(lost) = lost {
-                        self.files.delete(&lost.next.written).await;
+                        self.files.delete(&lost.written).await;
                     }
                     match Box::pin(self.attempt(&base)).await? {
                         Some(attempt) => attempt,
-                        None => return Ok(base.metadata),
+                        None => return Ok(Some(base.metadata)),
                     }
                 }
             };
+            drop(base);
             // Asked last, since reading may have taken its time.
             if matches!(self.change, Change::Switch(..)) && !(self.heard)() {
                 let error = Failure::transient("nobody reads our output any more, so no table is switched");
                 return Err(self.failed(&catalog, attempt, error).await);
             }
             let mut attempt = attempt;
-            let Err(error) = self.send(&catalog, &attempt).await else { return Ok(self.done(attempt.next).await) };
+            let Err(error) = self.send(&catalog, &attempt).await else { return Ok(self.done(attempt).await) };
             attempt.doubted |= error.is_doubtful();
             tries += 1;
             // A table that is missing is found to be so when it is read again; a missing database is not.
@@ -166,16 +177,20 @@ impl Commit<'_> {
     /// The table as it is now.
     async fn base(&self, catalog: &Catalog<'_>) -> anyhow::Result<Base> {
         let name = &self.plan.name;
-        let Some(table) = catalog.table(name).await? else {
+        let table = catalog.table(name).await?;
+        let room = self.files.workbench().await?;
+        let Some(table) = table else {
             let new = self
                 .new
                 .ok_or_else(|| Failure::transient(format!("{name} was dropped while we write to it: try again")))?;
-            return Ok(Base { table: None, location: None, metadata: new.clone(), _reservation: None });
+            let metadata = new.clone();
+            return Ok(Base { table: None, location: None, metadata, _reservation: None, _room: room });
         };
         let location = metadata_location(name, &table)?;
         let Held { value: metadata, reservation } = self.files.metadata(&location, self.patience).await?;
         same_format(name, &metadata)?;
-        Ok(Base { table: Some(table), location: Some(location), metadata, _reservation: Some(reservation) })
+        let (table, location) = (Some(table), Some(location));
+        Ok(Base { table, location, metadata, _reservation: Some(reservation), _room: room })
     }
 
     /// Ids and files are one table's. Another one's columns may well have the same ids, so these tell nothing.
@@ -195,19 +210,22 @@ impl Commit<'_> {
 
     /// The next metadata on this base, written. None if the base has it all.
     async fn attempt(&self, base: &Base) -> anyhow::Result<Option<Attempt>> {
-        let Some(mut next) = self.next(base).await? else { return Ok(None) };
+        let Some(Next { metadata, forgotten, mut written }) = self.next(base).await? else { return Ok(None) };
         let version = base.location.as_deref().map_or(0, |location| version_of(location) + 1);
-        let location = format!("{}/{version:05}-{}.metadata.json", next::folder(&next.metadata), Uuid::now_v7());
-        let json = serde_json::to_vec(&next.metadata)?;
+        let location = format!("{}/{version:05}-{}.metadata.json", next::folder(&metadata), Uuid::now_v7());
+        let json = serde_json::to_vec(&metadata)?;
         self.files.write(&location, json, self.patience).await?;
-        next.written.push(location.clone());
-        let input = definition::table_input(self.plan, base, &next.metadata, &location)?;
+        written.push(location.clone());
+        let deletes = metadata.properties().get("write.metadata.delete-after-commit.enabled");
+        let deletes = deletes.is_some_and(|value| value.eq_ignore_ascii_case("true"));
         Ok(Some(Attempt {
-            location,
             exists: base.table.is_some(),
             version: base.version().map(str::to_owned),
-            input,
-            next,
+            input: definition::table_input(self.plan, base, &metadata, &location)?,
+            metadata: self.token().is_none().then_some(metadata),
+            forgotten: if deletes { forgotten } else { Vec::new() },
+            location,
+            written,
             doubted: false,
         }))
     }
@@ -222,12 +240,9 @@ impl Commit<'_> {
     }
 
     /// After the commit: older metadata goes, where the table says so.
-    async fn done(&self, next: Next) -> TableMetadata {
-        let wanted = next.metadata.properties().get("write.metadata.delete-after-commit.enabled");
-        if wanted.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            self.files.delete(&next.forgotten).await;
-        }
-        next.metadata
+    async fn done(&self, attempt: Attempt) -> Option<TableMetadata> {
+        self.files.delete(&attempt.forgotten).await;
+        attempt.metadata
     }
 
     /// Takes away what a call that was refused leaves behind, if the table says so too; what is in doubt stays.
@@ -236,7 +251,7 @@ impl Commit<'_> {
             && let Ok(base) = Box::pin(self.base(catalog)).await
             && !is_in(&base, &attempt.location, self.token())
         {
-            self.files.delete(&attempt.next.written).await;
+            self.files.delete(&attempt.written).await;
         }
         error
     }

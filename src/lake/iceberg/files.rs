@@ -7,6 +7,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 use iceberg::io::FileIO;
 use iceberg::spec::{FormatVersion, Manifest, ManifestFile, ManifestList, TableMetadata};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::odd;
 use crate::aws::{Aws, Doubt, Operation, Patience};
@@ -16,6 +17,8 @@ use crate::stage::{ObjectName, Stage};
 
 /// How much larger metadata is in memory than in its file, about: maps of bounds, each with its own allocation.
 const UNPACKED: u64 = 6;
+/// Tables whose metadata is worked on at one time.
+const WORKBENCHES: usize = 16;
 /// The most keys one `DeleteObjects` takes.
 const KEYS_PER_DELETE: usize = 1000;
 
@@ -31,6 +34,8 @@ pub(in crate::lake) struct Files {
     budget: Budget,
     /// Names this process in what it commits.
     pub(super) token: Arc<str>,
+    /// For tables whose metadata is in memory.
+    workbenches: Arc<Semaphore>,
 }
 
 /// Something read, and the memory it takes.
@@ -43,7 +48,13 @@ pub(super) struct Held<T> {
 
 impl Files {
     pub(in crate::lake) fn new(aws: Aws, stage: Stage, budget: Budget, token: &str) -> Self {
-        Self { aws, stage, budget, token: token.into() }
+        Self { aws, stage, budget, token: token.into(), workbenches: Arc::new(Semaphore::new(WORKBENCHES)) }
+    }
+
+    /// Waits for the room that a table's metadata needs. It is given back before anything else is waited for.
+    pub(super) async fn workbench(&self) -> anyhow::Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.workbenches).acquire_owned().await;
+        permit.map_err(|error| Failure::system(error.to_string()))
     }
 
     pub(in crate::lake) fn aws(&self) -> &Aws {

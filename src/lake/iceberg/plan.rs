@@ -188,7 +188,8 @@ async fn committed(
         Mode::Replace { .. } => Change::ColumnsToCome(wanted),
     };
     let commit = Commit { files, plan, patience: &patience, change, uuid: base.uuid(), new: None, heard: &|| true };
-    Box::pin(commit.run()).await
+    let metadata = Box::pin(commit.run()).await?;
+    metadata.ok_or_else(|| Failure::system("a commit of columns says nothing of the table"))
 }
 
 /// The metadata that a table begins with.
