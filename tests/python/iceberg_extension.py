@@ -27,6 +27,7 @@ def connection():
         (file,) = [file for place in places for file in place.rglob(f"{extension}.duckdb_extension")]
         connection.execute(f"LOAD '{file}'")
     connection.execute("SET enable_external_file_cache = false")
+    connection.execute("SET TimeZone = 'UTC'")
     return connection
 
 
@@ -51,7 +52,7 @@ def view(connection, name, metadata):
     """All rows of a table, with instants as their UTC reading, as `tables.arrow` has them."""
     scan = f"SELECT * FROM iceberg_scan('{metadata}')"
     columns = connection.execute(f"DESCRIBE {scan}").fetchall()
-    zoned = [column[0] for column in columns if column[1] == "TIMESTAMP WITH TIME ZONE"]
-    read = ", ".join(f'make_timestamp(epoch_us("{column}")) AS "{column}"' for column in zoned)
-    replaced = f"SELECT * REPLACE ({read})" if zoned else "SELECT *"
+    zone = " WITH TIME ZONE"
+    read = [f'CAST("{c}" AS {kind.replace(zone, "")}) AS "{c}"' for c, kind, *_ in columns if zone in kind]
+    replaced = f"SELECT * REPLACE ({', '.join(read)})" if read else "SELECT *"
     connection.execute(f"CREATE OR REPLACE VIEW {name} AS {replaced} FROM ({scan})")
