@@ -92,9 +92,10 @@ impl Watch {
         }
     }
 
-    /// When registration and switches must be done, counted from now where publishing has taken all the time.
+    /// When registration must be done, so that the others' states leave within the commit's time; counted from now where
+    /// publishing has taken most of it.
     pub(super) fn registered_by(&self) -> Instant {
-        (self.begun + self.limit).max(Instant::now() + self.limit / 4)
+        (self.begun + self.limit * 15 / 16).max(Instant::now() + self.limit / 4)
     }
 
     /// Comes when the commit shall come to its end soon, and has been told so for some time.

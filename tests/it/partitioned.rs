@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sandbox::{Action, Fault, Refusal};
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, complete, records, refresh_of, refreshed, state};
+use crate::lab::{Lab, catalog, complete, records, refresh_of, refreshed, state};
 
 fn config(lab: &Lab) -> Value {
     lab.config(json!({ "partitioning": "DAY" }))
@@ -328,4 +328,82 @@ fn tables_with_projection_or_a_location_template_are_not_switched() {
         assert!(message.contains(key) && message.contains("demo.a"), "{message}");
         assert_eq!(lab.objects(), before);
     }
+}
+
+/// A switch that is under way when something else happens: it is carried to its end where there is time, nothing is told
+/// before, nothing that is done stays untold, and the next sync finishes what is left.
+#[test]
+fn whatever_happens_beside_a_switch_it_is_told_when_it_is_done() {
+    let cases = ["TERM", "line", "input", "global", "refused"];
+    std::thread::scope(|scope| cases.iter().for_each(|how| drop(scope.spawn(|| beside_a_switch(how)))));
+}
+
+fn beside_a_switch(how: &str) {
+    let lab = Lab::new();
+    lab.sync(&config(&lab), &catalog(&["a"], "append"), &records("a", 0..6, "old"));
+    let mut streams = catalog(&["a", "b"], "append");
+    for (key, a, b) in [("generation_id", 2, 1), ("minimum_generation_id", 2, 0), ("sync_id", 9, 9)] {
+        (streams["streams"][0][key], streams["streams"][1][key]) = (json!(a), json!(b));
+    }
+    let denied = Refusal {
+        status: 400,
+        code: "AccessDeniedException".to_owned(),
+        message: "not authorized to perform: glue:BatchUpdatePartition".to_owned(),
+        headers: BTreeMap::new(),
+    };
+    let action = if how == "refused" { Action::Refuse(denied) } else { Action::Hold };
+    lab.sandbox().faults().add(Fault { times: None, ..Fault::next("glue:BatchUpdatePartition", action) });
+    let global = how == "global";
+    let input = |state: &dyn Fn(&str, u64) -> String| {
+        records("a", 0..6, "new") + &state("a", 1) + &records("b", 0..2, "b") + &state("b", 2) + &complete("a")
+    };
+    let input = if global { input(&|_, id| crate::lab::global_state(id)) } else { input(&state) };
+    let mut running = lab.spawn(&config(&lab), &streams);
+    running.feed(&input);
+    if how != "refused" {
+        lab.wait_for_hold();
+    }
+    if !global {
+        running.wait_for_states(1, std::time::Duration::from_secs(60));
+    }
+    let release = || {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        lab.sandbox().faults().clear();
+        lab.sandbox().faults().release();
+    };
+    let ran = match how {
+        "TERM" => {
+            running.signal("TERM");
+            running.wait()
+        }
+        "line" => {
+            running.feed("no message\n");
+            release();
+            running.wait()
+        }
+        "refused" => running.wait(),
+        _ => {
+            drop(running.stdin.take());
+            release();
+            running.end()
+        }
+    };
+    let (code, told): (i32, &[i64]) = match how {
+        "TERM" => (143, &[2]),
+        "refused" => (1, &[2]),
+        "line" => (1, &[2, 1]),
+        "input" => (0, &[2, 1]),
+        _ => (0, &[1, 2]),
+    };
+    assert_eq!((ran.code, ran.state_ids().as_slice()), (Some(code), told), "{how}: {}", ran.stdout);
+    let done = told.contains(&1);
+    assert_eq!(crate::formats::is_switching(&lab, "a"), !done, "{how}");
+    if !done {
+        lab.sandbox().faults().clear();
+        lab.sandbox().faults().release();
+        // The generation is on the table then, so it is a resume.
+        lab.sync(&config(&lab), &streams, &(complete("a") + &complete("b")));
+    }
+    assert_eq!(versions(&lab), only("new", 6), "{how}");
+    assert_eq!(lab.value("SELECT count(*) FROM demo.b"), 2, "{how}");
 }
