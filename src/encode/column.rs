@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use arrow_array::types::{Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type};
-use arrow_array::{ArrayRef, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray};
+use arrow_array::{ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StructArray};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType as Arrow, FieldRef};
 
@@ -168,7 +168,7 @@ impl Column {
                 values.push(kept.value);
             }
             (Values::Text { ends, bytes }, NodeKind::Text { max_chars: None })
-                if text::kind(raw) == Kind::String && !scan::has_escape(raw.as_bytes()) =>
+                if text::kind(raw) == Kind::String && (!walk.strings.escaped || !scan::has_escape(raw.as_bytes())) =>
             {
                 append_text(ends, bytes, raw.get(1..raw.len() - 1).unwrap_or_default())?;
             }
@@ -228,7 +228,7 @@ impl Column {
             }
             Values::Text { ends, bytes } => {
                 let bytes = Buffer::from_vec(std::mem::take(bytes));
-                Arc::new(StringArray::try_new(offsets(ends), bytes, nulls)?)
+                Arc::new(BinaryArray::try_new(offsets(ends), bytes, nulls)?)
             }
             Values::Struct(columns) => {
                 let Arrow::Struct(fields) = field.data_type() else { anyhow::bail!("a struct's type is none") };

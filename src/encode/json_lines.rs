@@ -1,4 +1,9 @@
 //! JSON Lines: one object a line, keys in the order of the columns, NULL members left out.
+//!
+//! Most members are written as they came, and most of these come in the order of the columns: what lies together in the
+//! record is copied together.
+
+use std::ops::Range;
 
 use super::gzip::Gzip;
 use super::plan::{Node, NodeKind};
@@ -16,9 +21,8 @@ const SLICE_BYTES: usize = 256 * 1024;
 /// The lines of one object.
 #[derive(Debug)]
 pub(super) struct JsonLines {
-    style: TimestampStyle,
     /// Lines that have not been compressed; without compression, the output.
-    lines: Vec<u8>,
+    lines: Lines,
     /// Whether the line has a member.
     comma: bool,
     gzip: Option<Gzip>,
@@ -31,16 +35,22 @@ pub(super) struct JsonLines {
 impl JsonLines {
     pub(super) fn new(gzip: bool, style: TimestampStyle) -> Self {
         let gzip = gzip.then(Gzip::new);
-        Self { style, lines: Vec::new(), comma: false, gzip, output: Vec::new(), compressed: 0, taken: 0 }
+        let lines = Lines { style, bytes: Vec::new(), same: 0..0 };
+        Self { lines, comma: false, gzip, output: Vec::new(), compressed: 0, taken: 0 }
     }
 
     pub(super) fn begin(&mut self) {
-        self.lines.push(b'{');
+        self.lines.bytes.push(b'{');
         self.comma = false;
     }
 
     pub(super) fn append<'a>(&mut self, node: &Node, raw: Option<&'a str>, walk: &mut Walk<'a, '_>) {
-        self.comma |= write_member(node, raw, self.comma, self.style, &mut self.lines, walk);
+        self.comma |= self.lines.member(node, raw, self.comma, walk);
+    }
+
+    /// The members of the record are all written.
+    pub(super) fn end_record(&mut self, walk: &Walk<'_, '_>) {
+        self.lines.copy(walk);
     }
 
     /// Appends a member that is often the same as in the line before: `last` is then its text there, with the comma.
@@ -52,18 +62,18 @@ impl JsonLines {
         walk: &mut Walk<'a, '_>,
     ) {
         if self.comma && !last.is_empty() {
-            return self.lines.extend_from_slice(last);
+            return self.lines.bytes.extend_from_slice(last);
         }
-        let (mark, comma) = (self.lines.len(), self.comma);
+        let (mark, comma) = (self.lines.bytes.len(), self.comma);
         self.append(node, raw, walk);
         if comma {
-            last.extend_from_slice(self.lines.get(mark..).unwrap_or_default());
+            last.extend_from_slice(self.lines.bytes.get(mark..).unwrap_or_default());
         }
     }
 
     pub(super) fn end(&mut self) -> anyhow::Result<()> {
-        self.lines.extend_from_slice(b"}\n");
-        if self.gzip.is_some() && self.lines.len() >= SLICE_BYTES {
+        self.lines.bytes.extend_from_slice(b"}\n");
+        if self.gzip.is_some() && self.lines.bytes.len() >= SLICE_BYTES {
             self.compress()?;
         }
         Ok(())
@@ -71,19 +81,19 @@ impl JsonLines {
 
     fn compress(&mut self) -> anyhow::Result<()> {
         if let Some(gzip) = &mut self.gzip {
-            gzip.write(&self.lines, &mut self.output)?;
-            self.compressed += as_u64(self.lines.len());
-            self.lines.clear();
+            gzip.write(&self.lines.bytes, &mut self.output)?;
+            self.compressed += as_u64(self.lines.bytes.len());
+            self.lines.bytes.clear();
         }
         Ok(())
     }
 
     pub(super) fn memory(&self) -> u64 {
-        as_u64(self.lines.capacity() + self.output.capacity()) + self.gzip.as_ref().map_or(0, Gzip::memory)
+        as_u64(self.lines.bytes.capacity() + self.output.capacity()) + self.gzip.as_ref().map_or(0, Gzip::memory)
     }
 
     pub(super) fn encoded(&self) -> u64 {
-        let waiting = as_u64(self.lines.len());
+        let waiting = as_u64(self.lines.bytes.len());
         let output = self.taken + as_u64(self.output.len());
         match &self.gzip {
             None => output + waiting,
@@ -93,19 +103,19 @@ impl JsonLines {
     }
 
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        let output = std::mem::take(if self.gzip.is_some() { &mut self.output } else { &mut self.lines });
+        let output = std::mem::take(if self.gzip.is_some() { &mut self.output } else { &mut self.lines.bytes });
         self.taken += as_u64(output.len());
         output
     }
 
     pub(super) fn output_len(&self) -> usize {
-        if self.gzip.is_some() { self.output.len() } else { self.lines.len() }
+        if self.gzip.is_some() { self.output.len() } else { self.lines.bytes.len() }
     }
 
     pub(super) fn finish(mut self) -> anyhow::Result<Vec<u8>> {
         self.compress()?;
         match self.gzip {
-            None => Ok(self.lines),
+            None => Ok(self.lines.bytes),
             Some(gzip) => {
                 gzip.finish(&mut self.output)?;
                 Ok(self.output)
@@ -114,137 +124,193 @@ impl JsonLines {
     }
 }
 
-/// Appends a member, unless it is NULL. Says whether it did.
-fn write_member<'a>(
-    node: &Node,
-    raw: Option<&'a str>,
-    comma: bool,
+/// Lines as they are written.
+#[derive(Debug)]
+struct Lines {
     style: TimestampStyle,
-    out: &mut Vec<u8>,
-    walk: &mut Walk<'a, '_>,
-) -> bool {
-    let Some(raw) = present(raw) else { return false };
-    let mark = out.len();
-    if comma {
-        out.push(b',');
-    }
-    out.extend_from_slice(node.key.as_bytes());
-    match write_value(node, raw, style, out, walk) {
-        Ok(()) => true,
-        Err(problem) => {
-            out.truncate(mark);
-            walk.nulled(node, problem);
-            false
+    bytes: Vec<u8>,
+    /// The part of the record's text that comes next and has not been copied yet.
+    same: Range<usize>,
+}
+
+impl Lines {
+    /// Appends a member, unless it is NULL. Says whether it did.
+    fn member<'a>(&mut self, node: &Node, raw: Option<&'a str>, comma: bool, walk: &mut Walk<'a, '_>) -> bool {
+        let Some(raw) = present(raw) else { return false };
+        let stays = stays(node, raw, walk);
+        if !self.is_same(node, raw, if stays { raw.len() } else { 0 }, comma, walk) {
+            self.copy(walk);
+            if comma {
+                self.bytes.push(b',');
+            }
+            self.bytes.extend_from_slice(node.key.as_bytes());
+            if stays {
+                self.bytes.extend_from_slice(raw.as_bytes());
+            }
         }
+        if stays {
+            return true;
+        }
+        self.copy(walk);
+        let mark = self.bytes.len() - node.key.len() - usize::from(comma);
+        match self.value(node, raw, walk) {
+            Ok(()) => true,
+            Err(problem) => {
+                self.bytes.truncate(mark);
+                walk.nulled(node, problem);
+                false
+            }
+        }
+    }
+
+    /// Leaves a member's comma and key, and the first `length` bytes of its value, to be copied from the record. False
+    /// if they do not stand there like this.
+    fn is_same(&mut self, node: &Node, raw: &str, length: usize, comma: bool, walk: &Walk<'_, '_>) -> bool {
+        let record = walk.text.as_bytes();
+        let value = raw.as_ptr().addr().wrapping_sub(record.as_ptr().addr());
+        let Some(key) = value.checked_sub(node.key.len()) else { return false };
+        if record.get(key..value) != Some(node.key.as_bytes()) {
+            return false;
+        }
+        let mut start = key;
+        if comma {
+            match key.checked_sub(1) {
+                Some(before) if record.get(before) == Some(&b',') => start = before,
+                _ => return false,
+            }
+        }
+        if self.same.end != start || self.same.is_empty() {
+            self.copy(walk);
+            self.same.start = start;
+        }
+        self.same.end = value + length;
+        true
+    }
+
+    /// Copies what was left to be copied. Nothing else may be written before.
+    fn copy(&mut self, walk: &Walk<'_, '_>) {
+        let same = std::mem::take(&mut self.same);
+        if !same.is_empty() {
+            self.bytes.extend_from_slice(walk.text.as_bytes().get(same).unwrap_or_default());
+        }
+    }
+
+    /// Appends a value that is not null, or nothing that counts.
+    fn value<'a>(&mut self, node: &Node, raw: &'a str, walk: &mut Walk<'a, '_>) -> Result<(), Problem> {
+        let out = &mut self.bytes;
+        match &node.kind {
+            NodeKind::Struct { .. } => return self.members(node, raw, walk),
+            NodeKind::Array(element) => return self.elements(element, raw, walk),
+            _ if stays(node, raw, walk) => out.extend_from_slice(raw.as_bytes()),
+            NodeKind::Boolean => return coerce::boolean(raw).map(drop),
+            NodeKind::Integer(width) => json::write_integer(coerce::integer(raw, *width)?, out),
+            NodeKind::Number(width) => {
+                let kept = coerce::number(raw, *width)?;
+                walk.cut(node, kept.cut);
+                if text::kind(raw) == Kind::Number {
+                    out.extend_from_slice(raw.as_bytes());
+                } else {
+                    // A finite number has a JSON text, and writing to a vector cannot fail.
+                    serde_json::to_writer(out, &kept.value).map_err(|_| Problem::Invalid)?;
+                }
+            }
+            NodeKind::Decimal { precision, scale } => {
+                let kept = coerce::decimal(raw, *precision, *scale)?;
+                walk.cut(node, kept.cut);
+                coerce::write_decimal(kept.value, *scale, out);
+            }
+            NodeKind::Text { max_chars } => {
+                let kept = coerce::string(raw, *max_chars)?;
+                walk.cut(node, kept.cut);
+                json::write_string(&kept.value, out);
+            }
+            NodeKind::Json { max_chars } => json::write_string(&coerce::json(raw, *max_chars)?, out),
+            NodeKind::Date => {
+                let days = i64::from(coerce::date(raw)?);
+                if self.style.json_date_millis {
+                    json::write_integer(days * MILLIS_PER_DAY, out);
+                    return Ok(());
+                }
+                out.push(b'"');
+                json::write_date(days, out);
+                out.push(b'"');
+            }
+            NodeKind::Timestamp { zoned } => {
+                if self.style.json == JsonTimestamps::Sql
+                    && let Some(text) = coerce::timestamp_text(raw, *zoned)
+                {
+                    out.push(b'"');
+                    out.extend_from_slice(&text);
+                    out.push(b'"');
+                    return Ok(());
+                }
+                json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, self.style.json, out);
+            }
+            // JSON has no times: a text, as it came.
+            NodeKind::TimeOfDay { .. } => json::write_string(&coerce::string(raw, None)?.value, out),
+        }
+        Ok(())
+    }
+
+    fn members<'a>(&mut self, node: &Node, raw: &'a str, walk: &mut Walk<'a, '_>) -> Result<(), Problem> {
+        let NodeKind::Struct { lookup, members, dropped } = &node.kind else { return Err(Problem::Invalid) };
+        if text::kind(raw) != Kind::Object {
+            return Err(Problem::Invalid);
+        }
+        let mark = walk.open(node, lookup, dropped, raw);
+        self.bytes.push(b'{');
+        let mut comma = false;
+        for (position, member) in members.iter().enumerate() {
+            let raw = walk.member(mark, position);
+            comma |= self.member(member, raw, comma, walk);
+        }
+        self.copy(walk);
+        self.bytes.push(b'}');
+        walk.close(mark);
+        Ok(())
+    }
+
+    fn elements<'a>(&mut self, element: &Node, raw: &'a str, walk: &mut Walk<'a, '_>) -> Result<(), Problem> {
+        if text::kind(raw) != Kind::Array {
+            return Err(Problem::Invalid);
+        }
+        self.bytes.push(b'[');
+        for (index, raw) in Elements::new(raw).enumerate() {
+            if index > 0 {
+                self.bytes.push(b',');
+            }
+            let mark = self.bytes.len();
+            let written = match present(Some(raw)) {
+                None => Ok(false),
+                Some(raw) => self.value(element, raw, walk).map(|()| true),
+            };
+            if !matches!(written, Ok(true)) {
+                self.bytes.truncate(mark);
+                self.bytes.extend_from_slice(b"null");
+            }
+            if let Err(problem) = written {
+                walk.nulled(element, problem);
+            }
+        }
+        self.bytes.push(b']');
+        Ok(())
+    }
+}
+
+/// Whether a value is written as it came, which most are.
+fn stays(node: &Node, raw: &str, walk: &Walk<'_, '_>) -> bool {
+    match &node.kind {
+        NodeKind::Text { max_chars: None } => {
+            text::kind(raw) == Kind::String && (walk.strings.are_plain() || json::is_plain_string(raw))
+        }
+        NodeKind::Integer(IntWidth::I64) => is_short_integer(raw),
+        NodeKind::Number(width) => coerce::is_plain_number(raw, *width),
+        NodeKind::Boolean => coerce::boolean(raw).is_ok(),
+        _ => false,
     }
 }
 
 /// Whether a value is digits alone, so few that every integer has room for them.
 fn is_short_integer(raw: &str) -> bool {
     raw.len() <= 18 && raw.as_bytes().iter().all(u8::is_ascii_digit)
-}
-
-/// Appends a value that is not null, or nothing that counts.
-fn write_value<'a>(
-    node: &Node,
-    raw: &'a str,
-    style: TimestampStyle,
-    out: &mut Vec<u8>,
-    walk: &mut Walk<'a, '_>,
-) -> Result<(), Problem> {
-    match &node.kind {
-        NodeKind::Boolean => out.extend_from_slice(if coerce::boolean(raw)? { b"true" } else { b"false" }),
-        // Most numbers are written as they came.
-        NodeKind::Integer(IntWidth::I64) if is_short_integer(raw) => {
-            out.extend_from_slice(raw.as_bytes());
-        }
-        NodeKind::Number(width) if coerce::is_plain_number(raw, *width) => out.extend_from_slice(raw.as_bytes()),
-        NodeKind::Integer(width) => json::write_integer(coerce::integer(raw, *width)?, out),
-        NodeKind::Number(width) => {
-            let kept = coerce::number(raw, *width)?;
-            walk.cut(node, kept.cut);
-            if text::kind(raw) == Kind::Number {
-                out.extend_from_slice(raw.as_bytes());
-            } else {
-                // A finite number has a JSON text, and writing to a vector cannot fail.
-                serde_json::to_writer(out, &kept.value).map_err(|_| Problem::Invalid)?;
-            }
-        }
-        NodeKind::Decimal { precision, scale } => {
-            let kept = coerce::decimal(raw, *precision, *scale)?;
-            walk.cut(node, kept.cut);
-            coerce::write_decimal(kept.value, *scale, out);
-        }
-        NodeKind::Text { max_chars: None } if text::kind(raw) == Kind::String && json::is_plain_string(raw) => {
-            out.extend_from_slice(raw.as_bytes());
-        }
-        NodeKind::Text { max_chars } => {
-            let kept = coerce::string(raw, *max_chars)?;
-            walk.cut(node, kept.cut);
-            json::write_string(&kept.value, out);
-        }
-        NodeKind::Json { max_chars } => json::write_string(&coerce::json(raw, *max_chars)?, out),
-        NodeKind::Date => {
-            let days = i64::from(coerce::date(raw)?);
-            if style.json_date_millis {
-                json::write_integer(days * MILLIS_PER_DAY, out);
-                return Ok(());
-            }
-            out.push(b'"');
-            json::write_date(days, out);
-            out.push(b'"');
-        }
-        NodeKind::Timestamp { zoned } => {
-            if style.json == JsonTimestamps::Sql
-                && let Some(text) = coerce::timestamp_text(raw, *zoned)
-            {
-                out.push(b'"');
-                out.extend_from_slice(&text);
-                out.push(b'"');
-                return Ok(());
-            }
-            json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, style.json, out);
-        }
-        // JSON has no times: a text, as it came.
-        NodeKind::TimeOfDay { .. } => json::write_string(&coerce::string(raw, None)?.value, out),
-        NodeKind::Struct { lookup, members, dropped } => {
-            if text::kind(raw) != Kind::Object {
-                return Err(Problem::Invalid);
-            }
-            let mark = walk.open(node, lookup, dropped, raw);
-            out.push(b'{');
-            let mut comma = false;
-            for (position, member) in members.iter().enumerate() {
-                let raw = walk.member(mark, position);
-                comma |= write_member(member, raw, comma, style, out, walk);
-            }
-            out.push(b'}');
-            walk.close(mark);
-        }
-        NodeKind::Array(element) => {
-            if text::kind(raw) != Kind::Array {
-                return Err(Problem::Invalid);
-            }
-            out.push(b'[');
-            for (index, raw) in Elements::new(raw).enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                let mark = out.len();
-                let written = match present(Some(raw)) {
-                    None => Ok(false),
-                    Some(raw) => write_value(element, raw, style, out, walk).map(|()| true),
-                };
-                if !matches!(written, Ok(true)) {
-                    out.truncate(mark);
-                    out.extend_from_slice(b"null");
-                }
-                if let Err(problem) = written {
-                    walk.nulled(element, problem);
-                }
-            }
-            out.push(b']');
-        }
-    }
-    Ok(())
 }

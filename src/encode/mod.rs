@@ -40,6 +40,7 @@ pub use record::NoObject;
 pub use statistics::{Bound, ColumnStatistics, Statistics};
 
 use crate::config::FileFormat;
+use crate::schema::scan::Strings;
 use json_lines::JsonLines;
 use metadata::Metadata;
 use record::Record;
@@ -91,17 +92,19 @@ impl Encoder {
     /// [`NoObject`] if `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
     pub fn append(&mut self, row: &Row<'_>, losses: &mut Losses) -> anyhow::Result<()> {
         let Self { layout, record, metadata, body } = self;
+        let strings = Strings::of(row.data.as_bytes());
         let slots = if layout.options().whole_record {
             record.whole(row.data)?
         } else {
-            record.read(row.data, &layout.lookup, losses)?
+            record.read(row.data, strings, &layout.lookup, losses)?
         };
-        let mut walk = Walk::new(losses, layout.options().metadata.is_some(), record.take_members());
+        let mut walk = Walk::new(row.data, strings, losses, layout.options().metadata.is_some(), record.take_members());
         let columns = layout.data_nodes().iter().zip(&slots);
         match body {
             Body::Lines(lines) => {
                 lines.begin();
                 columns.for_each(|(node, raw)| lines.append(node, *raw, &mut walk));
+                lines.end_record(&walk);
             }
             Body::Groups(groups) => {
                 groups.begin(row.data.len())?;
@@ -113,7 +116,7 @@ impl Encoder {
         if let Some(columns) = &layout.options().metadata {
             let nodes = layout.metadata_nodes();
             let (texts, unseen) = metadata.of(row, &changes, columns, nodes.clone().map(|(_, node)| node));
-            let mut walk = Walk::new(unseen, false, Vec::new());
+            let mut walk = Walk::anywhere(unseen);
             for ((position, node), text) in nodes.zip(texts) {
                 let (raw, line) = text.parts();
                 match body {

@@ -175,7 +175,8 @@ fn arrow_field(name: &str, data_type: &DataType) -> FieldRef {
         DataType::Decimal { precision, scale } => {
             Arrow::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))
         }
-        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => Arrow::Utf8,
+        // Texts are UTF-8 since the input is: they need not be looked at again.
+        DataType::String { .. } | DataType::Time { .. } | DataType::Json { .. } => Arrow::Binary,
         DataType::Struct(fields) => {
             Arrow::Struct(fields.iter().map(|field| arrow_field(&field.name, &field.data_type)).collect())
         }

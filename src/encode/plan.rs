@@ -1,6 +1,7 @@
 //! Columns as the encoders walk them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::json;
@@ -124,7 +125,32 @@ pub(super) struct Lookup {
     keys: Vec<Box<str>>,
     /// The first sixteen bytes of each of them and which of their bits count: a comparison without a call.
     heads: Vec<(u128, u128)>,
-    positions: HashMap<Box<str>, usize>,
+    positions: HashMap<Box<str>, usize, BuildHasherDefault<KeyHasher>>,
+}
+
+/// Hashes keys a few bytes at a time. The fields are those of the catalog, so nobody who sends records can make them
+/// collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        for word in words.iter().chain([&last]) {
+            // The multiplier of PCG: odd, and its bits are mixed.
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x5851_f42d_4c95_7f2d);
+        }
+    }
+
+    /// What ends a text; its words have been taken with their length's zeros.
+    fn write_u8(&mut self, _: u8) {}
+
+    fn finish(&self) -> u64 {
+        // The table looks at the lowest and the highest bits; the middle of a product is the best mixed.
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 impl Lookup {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::losses::Losses;
 use super::plan::Lookup;
-use crate::schema::scan;
+use crate::schema::scan::{self, Strings};
 use crate::schema::text::{self, Kind};
 
 /// `data` is not one JSON object, and nothing was appended.
@@ -48,12 +48,14 @@ impl Record {
     pub(super) fn read<'a>(
         &mut self,
         data: &'a str,
+        strings: Strings,
         lookup: &Lookup,
         losses: &mut Losses,
     ) -> Result<Slots<'a>, NoObject> {
         let mut slots = emptied(std::mem::take(&mut self.spare));
         let mut undeclared = Vec::new();
-        if self.order.scan(data, lookup, &mut slots, &mut undeclared).is_none()
+        let scan = if strings.end_at_quotes() { Order::scan::<true> } else { Order::scan::<false> };
+        if scan(&mut self.order, data, lookup, &mut slots, &mut undeclared).is_none()
             && let Err(error) = self.order.deserialize(data, lookup, &mut slots, &mut undeclared)
         {
             self.spare = emptied(slots);
@@ -99,30 +101,32 @@ fn emptied<'a>(mut slots: Vec<Option<&str>>) -> Vec<Option<&'a str>> {
     slots.into_iter().map(|_| None).collect()
 }
 
-/// The positions of the previous record's keys, in its order: most sources never change it.
+/// Which field came after which, by the position of the first plus one; after none at 0. Most sources never change the
+/// order and leave out a field now and then, after which the others come as before.
 #[derive(Debug, Default)]
 struct Order(Vec<Option<usize>>);
 
 impl Order {
-    /// What the previous record had in this place.
-    fn predicted(&self, index: usize) -> Option<usize> {
-        self.0.get(index).copied().flatten()
+    /// What came after `last` the last time.
+    #[inline]
+    fn predicted(&self, last: usize) -> Option<usize> {
+        self.0.get(last).copied().flatten()
     }
 
-    /// Looks a key up, and remembers it for this place.
-    fn find(&mut self, index: usize, raw_key: &str, lookup: &Lookup) -> Option<usize> {
-        let found = lookup.find(raw_key);
-        match self.0.get_mut(index) {
-            Some(known) => *known = found,
-            // Keys that are never the same must not make this grow without end.
-            None if index <= 4 * lookup.len() + 64 => self.0.push(found),
-            None => {}
+    /// Looks a key up, and remembers that it came after `last`.
+    fn find(&mut self, last: usize, raw_key: &str, lookup: &Lookup) -> Option<usize> {
+        let found = lookup.find(raw_key)?;
+        if self.0.is_empty() {
+            self.0.resize(lookup.len() + 1, None);
         }
-        found
+        if let Some(known) = self.0.get_mut(last) {
+            *known = Some(found);
+        }
+        Some(found)
     }
 
     /// The fast way. `None` if the text is no JSON object, or one that nests too deep.
-    fn scan<'a>(
+    fn scan<'a, const PLAIN: bool>(
         &mut self,
         data: &'a str,
         lookup: &Lookup,
@@ -137,19 +141,19 @@ impl Order {
         }
         at = scan::space_end(bytes, at + 1);
         let mut more = bytes.get(at) != Some(&b'}');
-        let mut index = 0;
+        let mut last = 0;
         while more {
             let predicted =
-                self.predicted(index).and_then(|position| Some((position, lookup.key_at(position, bytes, at)?)));
+                self.predicted(last).and_then(|position| Some((position, lookup.key_at(position, bytes, at)?)));
             let (position, key, start) = match predicted {
                 Some((position, end)) => (Some(position), at..end, scan::space_end(bytes, end)),
                 None => {
-                    let end = (bytes.get(at) == Some(&b'"')).then(|| scan::string_end(bytes, at))??;
-                    (self.find(index, data.get(at..end)?, lookup), at..end, scan::colon_end(bytes, end)?)
+                    let end = (bytes.get(at) == Some(&b'"')).then(|| scan::string_end::<PLAIN>(bytes, at))??;
+                    (self.find(last, data.get(at..end)?, lookup), at..end, scan::colon_end(bytes, end)?)
                 }
             };
-            index += 1;
-            let end = scan::value_end(bytes, start)?;
+            last = position.map_or(last, |position| position + 1);
+            let end = scan::value_end::<PLAIN>(bytes, start)?;
             match position.and_then(|position| slots.get_mut(position)) {
                 Some(slot) => *slot = Some(data.get(start..end)?),
                 None => undeclared.push(data.get(key)?),
@@ -196,11 +200,11 @@ impl<'a> Visitor<'a> for MembersOf<'_, 'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut index = 0;
+        let mut last = 0;
         while let Some(raw_key) = map.next_key_seed(Raw)? {
-            let predicted = self.order.predicted(index).filter(|position| self.lookup.is_at(*position, raw_key));
-            let position = predicted.or_else(|| self.order.find(index, raw_key, self.lookup));
-            index += 1;
+            let predicted = self.order.predicted(last).filter(|position| self.lookup.is_at(*position, raw_key));
+            let position = predicted.or_else(|| self.order.find(last, raw_key, self.lookup));
+            last = position.map_or(last, |position| position + 1);
             let value = map.next_value_seed(Raw)?;
             match position.and_then(|position| self.slots.get_mut(position)) {
                 Some(slot) => *slot = Some(value),
@@ -231,13 +235,14 @@ mod tests {
         lookup: Lookup,
         orders: [Order; 2],
         objects: usize,
+        plain: usize,
     }
 
     impl Both {
         fn read(&mut self, data: &str) {
             let (mut slots, mut undeclared) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
             let [scanned, deserialized] = &mut self.orders;
-            let scan = scanned.scan(data, &self.lookup, &mut slots[0], &mut undeclared[0]);
+            let scan = scanned.scan::<false>(data, &self.lookup, &mut slots[0], &mut undeclared[0]);
             let serde = deserialized.deserialize(data, &self.lookup, &mut slots[1], &mut undeclared[1]);
             assert_eq!(scan.is_some(), serde.is_ok(), "{data}");
             if scan.is_some() {
@@ -245,6 +250,13 @@ mod tests {
                 assert_eq!(undeclared[0], undeclared[1], "{data}");
                 assert_eq!(scanned.0, deserialized.0, "{data}");
                 self.objects += 1;
+            }
+            if Strings::of(data.as_bytes()).end_at_quotes() {
+                let (mut again, mut undeclared_again) = (Vec::new(), Vec::new());
+                let plain = scanned.scan::<true>(data, &self.lookup, &mut again, &mut undeclared_again);
+                assert_eq!(plain, scan, "{data}");
+                assert!(plain.is_none() || (again == slots[0] && undeclared_again == undeclared[0]), "{data}");
+                self.plain += 1;
             }
         }
     }
@@ -297,7 +309,7 @@ mod tests {
         const ODD: &[u8] = b"{}[]\",:\\u0e-+.tn \x01\t";
         let sources = ["a", "bb", "a longer name", "é", "q\"", "absent", "a_name_of_more_than_sixteen_bytes"];
         let lookup = Lookup::new(sources.into_iter());
-        let mut both = Both { lookup, orders: [Order::default(), Order::default()], objects: 0 };
+        let mut both = Both { lookup, orders: [Order::default(), Order::default()], objects: 0, plain: 0 };
         for round in 0..100_000 {
             // Whole, in the same order as before, or in any other.
             let count = below(8);
@@ -321,6 +333,7 @@ mod tests {
             }
         }
         assert!((50_000..95_000).contains(&both.objects), "{}", both.objects);
+        assert!(both.plain > 5_000, "{}", both.plain);
     }
 
     #[test]
@@ -328,8 +341,9 @@ mod tests {
         let lookup = Lookup::new(["a"].into_iter());
         let data = format!("{{\"a\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
         let (mut slots, mut undeclared) = (Vec::new(), Vec::new());
-        assert_eq!(Order::default().scan(&data, &lookup, &mut slots, &mut undeclared), None);
-        let read = Record::default().read(&data, &lookup, &mut Losses::default()).unwrap();
+        assert_eq!(Order::default().scan::<true>(&data, &lookup, &mut slots, &mut undeclared), None);
+        let read =
+            Record::default().read(&data, Strings::of(data.as_bytes()), &lookup, &mut Losses::default()).unwrap();
         assert_eq!(read[0].map(str::len), Some(2000));
     }
 }

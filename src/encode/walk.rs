@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::losses::Losses;
 use super::plan::{Lookup, Node};
 use crate::schema::coerce::{Change, ChangeKind, Problem};
+use crate::schema::scan::Strings;
 use crate::schema::text::{self, Kind, Members};
 
 /// The state of a walk over one record, whose text lives for `'a`.
@@ -15,12 +16,26 @@ pub(super) struct Walk<'a, 'l> {
     changes: Option<Vec<(Arc<str>, ChangeKind, &'static str)>>,
     /// The members of the structs that are being walked, outermost first.
     members: Vec<Option<&'a str>>,
+    /// The record's text, and what its strings are like.
+    pub(super) text: &'a str,
+    pub(super) strings: Strings,
 }
 
 impl<'a, 'l> Walk<'a, 'l> {
-    /// `members` is memory to use.
-    pub(super) fn new(losses: &'l mut Losses, keep_changes: bool, members: Vec<Option<&'a str>>) -> Self {
-        Self { losses, changes: keep_changes.then(Vec::new), members }
+    /// A walk over the record `text`. `members` is memory to use.
+    pub(super) fn new(
+        text: &'a str,
+        strings: Strings,
+        losses: &'l mut Losses,
+        keep_changes: bool,
+        members: Vec<Option<&'a str>>,
+    ) -> Self {
+        Self { losses, changes: keep_changes.then(Vec::new), members, text, strings }
+    }
+
+    /// A walk over texts from anywhere.
+    pub(super) fn anywhere(losses: &'l mut Losses) -> Self {
+        Self::new("", Strings { escaped: true, control: true, odd: true }, losses, false, Vec::new())
     }
 
     /// Notes that a value became NULL.

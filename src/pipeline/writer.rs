@@ -1,6 +1,6 @@
 //! One stream's records into its open batches, one for each partition.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::budget::{Budget, Reservation};
@@ -94,7 +94,8 @@ pub(super) struct Writer {
     index: StreamIndex,
     pub(super) name: StreamName,
     target: Target,
-    open: HashMap<Vec<String>, Open>,
+    /// Of the few that most streams have, an ordered map finds one without hashing its name.
+    open: BTreeMap<Vec<String>, Open>,
     pub(super) sealed: Vec<Batch>,
     pub(super) losses: Losses,
     pub(super) records: u64,
@@ -110,7 +111,7 @@ impl Writer {
             index,
             name,
             target,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             sealed: Vec::new(),
             losses: Losses::default(),
             records: 0,

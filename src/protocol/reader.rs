@@ -5,8 +5,8 @@
 //! copied, except the tail of a read that ends in the middle of one.
 
 use std::io::{ErrorKind, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc as blocking};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -29,9 +29,24 @@ const CHUNKS: usize = 2;
 /// Whole lines of input, in order.
 #[derive(Debug)]
 pub struct Chunk {
+    /// The lines end at `end`; what follows has been copied elsewhere.
     bytes: Vec<u8>,
+    end: usize,
     first_line: u64,
-    reservation: Reservation,
+    reservation: Option<Reservation>,
+    /// Where the buffer goes when this is dropped.
+    back: blocking::SyncSender<(Vec<u8>, Reservation)>,
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.bytes.len() == READ_BYTES
+            && let Some(reservation) = self.reservation.take()
+        {
+            // Nobody wants it when the input has ended, or when enough of them wait.
+            drop(self.back.try_send((std::mem::take(&mut self.bytes), reservation)));
+        }
+    }
 }
 
 impl Chunk {
@@ -44,24 +59,24 @@ impl Chunk {
     /// How many bytes of input this is.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.end
     }
 
     /// Never true: a chunk holds at least a line.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.end == 0
     }
 
     /// The bytes this counts for in the budget.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.reservation.bytes()
+        self.reservation.as_ref().map_or(0, Reservation::bytes)
     }
 
     /// The lines with their numbers, without their ends.
     pub fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut rest = self.bytes.as_slice();
+        let mut rest = self.bytes.get(..self.end).unwrap_or_default();
         let mut number = self.first_line;
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -167,6 +182,9 @@ fn read_all(mut input: impl Read, budget: &Budget, sender: &mpsc::Sender<anyhow:
 /// The bytes that are being read.
 struct Buffer<'a> {
     budget: &'a Budget,
+    /// Buffers of chunks that are done with, and the way by which they come: a fresh one would have to be cleared.
+    spare: blocking::Receiver<(Vec<u8>, Reservation)>,
+    back: blocking::SyncSender<(Vec<u8>, Reservation)>,
     /// All of it may be written to; `filled` says how much has been read into it.
     bytes: Vec<u8>,
     filled: usize,
@@ -176,18 +194,24 @@ struct Buffer<'a> {
 
 impl<'a> Buffer<'a> {
     fn new(budget: &'a Budget) -> Self {
-        let mut buffer = Self { budget, bytes: Vec::new(), filled: 0, next_line: 1, reservation: budget.reserve(0) };
+        let (back, spare) = blocking::sync_channel(1);
+        let (bytes, reservation) = (Vec::new(), budget.reserve(0));
+        let mut buffer = Self { budget, spare, back, bytes, filled: 0, next_line: 1, reservation };
         buffer.allocate(&[]);
         buffer
     }
 
-    /// A fresh buffer that begins with `tail`.
+    /// Another buffer, which begins with `tail`.
     fn allocate(&mut self, tail: &[u8]) {
-        let size = if tail.len() + ROOM_BYTES <= READ_BYTES { READ_BYTES } else { 2 * tail.len().max(READ_BYTES) };
-        self.bytes = vec![0; size];
+        let is_usual = tail.len() + ROOM_BYTES <= READ_BYTES;
+        let spare = if is_usual { self.spare.try_recv().ok() } else { None };
+        (self.bytes, self.reservation) = spare.unwrap_or_else(|| {
+            let bytes = vec![0; if is_usual { READ_BYTES } else { 2 * tail.len().max(READ_BYTES) }];
+            let reservation = self.budget.reserve(bytes.capacity() as u64);
+            (bytes, reservation)
+        });
         self.bytes[..tail.len()].copy_from_slice(tail);
         self.filled = tail.len();
-        self.reservation = self.budget.reserve(self.bytes.capacity() as u64);
     }
 
     /// Where the next read goes: at most [`READ_BYTES`], so that what follows a long line is short.
@@ -220,7 +244,7 @@ impl<'a> Buffer<'a> {
     }
 
     fn cut(&mut self, cut: usize) -> Option<Chunk> {
-        let lines = newlines(&self.bytes[..cut]);
+        let lines = memchr::memchr_iter(b'\n', &self.bytes[..cut]).count() as u64;
         let first_line = self.next_line;
         self.next_line += lines;
         let mut bytes;
@@ -235,19 +259,14 @@ impl<'a> Buffer<'a> {
             reservation = std::mem::replace(&mut self.reservation, self.budget.reserve(0));
             let tail = self.filled;
             self.allocate(&bytes[cut..tail]);
-            bytes.truncate(cut);
             if bytes.capacity() > 2 * READ_BYTES {
+                bytes.truncate(cut);
                 bytes.shrink_to_fit();
             }
             reservation.resize(bytes.capacity() as u64);
         }
-        Some(Chunk { bytes, first_line, reservation })
+        Some(Chunk { bytes, end: cut, first_line, reservation: Some(reservation), back: self.back.clone() })
     }
-}
-
-/// Counts in bytes of a register at a time: a plain count over all of them is several times slower.
-fn newlines(bytes: &[u8]) -> u64 {
-    bytes.chunks(192).map(|part| u64::from(part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>())).sum()
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! The rules are those of RFC 8259, as serde_json applies them to text that it does not decode: escapes are checked,
 //! halves of surrogate pairs and the range of numbers are not. Every function answers with the position after what it
-//! read, or `None` for what is no JSON, or JSON nested deeper than [`MAX_DEPTH`].
+//! read, or `None` for what is no JSON, or JSON nested deeper than [`MAX_DEPTH`]. `PLAIN` promises that the whole text has
+//! neither a backslash nor a control character, as that of most records: a string then ends at the next quote.
 
 /// How deep a value may nest. One bit of a register says of each level what it is.
 const MAX_DEPTH: u32 = 64;
@@ -21,22 +22,22 @@ pub(crate) fn space_end(bytes: &[u8], mut at: usize) -> usize {
 
 /// Reads the value that begins at `at`.
 #[inline]
-pub(crate) fn value_end(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn value_end<const PLAIN: bool>(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at)? {
-        b'"' => string_end(bytes, at),
-        b'{' | b'[' => nested_end(bytes, at),
+        b'"' => string_end::<PLAIN>(bytes, at),
+        b'{' | b'[' => nested_end::<PLAIN>(bytes, at),
         _ => bare_end(bytes, at),
     }
 }
 
 /// Reads the string whose opening quote is at `at`.
 #[inline]
-pub(crate) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn string_end<const PLAIN: bool>(bytes: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
     loop {
         // Eight bytes at a time, until one of them is a quote, a backslash or a control character.
         while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let special = specials(u64::from_le_bytes(*word));
+            let special = specials::<PLAIN>(u64::from_le_bytes(*word));
             if special != 0 {
                 at += special.trailing_zeros() as usize / 8;
                 break;
@@ -55,13 +56,55 @@ pub(crate) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
 /// The high bit of each byte that is a quote, a backslash or a control character; bytes after the first such one may be
 /// marked without being any.
 #[inline]
-fn specials(word: u64) -> u64 {
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
+fn specials<const PLAIN: bool>(word: u64) -> u64 {
     let quote = word ^ (ONES * 0x22);
     let quote = quote.wrapping_sub(ONES) & !quote;
+    if PLAIN {
+        return quote & HIGH;
+    }
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
     let backslash = word ^ (ONES * 0x5c);
     let backslash = backslash.wrapping_sub(ONES) & !backslash;
     (control | quote | backslash) & HIGH
+}
+
+/// What the strings of a record are like, found once for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Strings {
+    /// Some have escapes.
+    pub(crate) escaped: bool,
+    /// There are control characters, inside strings or between tokens.
+    pub(crate) control: bool,
+    /// Some have a character that [JSON Lines](crate::encode) escapes and JSON does not.
+    pub(crate) odd: bool,
+}
+
+impl Strings {
+    /// Looks through the text of a record.
+    #[inline]
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let odd = memchr::memchr3_iter(0x7f, 0xc2, 0xe2, text).any(|at| match text.get(at..) {
+            Some([0xc2, next, ..]) => *next < 0xa0,
+            Some([0xe2, 0x80, last, ..]) => matches!(last, 0xa8 | 0xa9),
+            Some([0x7f, ..]) => true,
+            _ => false,
+        });
+        // Without an end before the end, this is done in bytes of a register at a time.
+        let control = text.iter().fold(false, |found, byte| found | (*byte < b' '));
+        Self { escaped: memchr::memchr(b'\\', text).is_some(), control, odd }
+    }
+
+    /// What a scan of the text calls `PLAIN`.
+    #[inline]
+    pub(crate) fn end_at_quotes(self) -> bool {
+        !self.escaped && !self.control
+    }
+
+    /// Whether all of them are the same as JSON text and as values of our JSON Lines.
+    #[inline]
+    pub(crate) fn are_plain(self) -> bool {
+        !self.escaped && !self.odd
+    }
 }
 
 /// Whether a string, its quotes included, is the same as JSON text and as a value of our JSON Lines: without a backslash,
@@ -152,11 +195,11 @@ fn some_digits_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Reads a member's key at `at`, and its colon; answers with the position of the value.
 #[inline]
-pub(crate) fn key_end(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn key_end<const PLAIN: bool>(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    colon_end(bytes, string_end(bytes, at)?)
+    colon_end(bytes, string_end::<PLAIN>(bytes, at)?)
 }
 
 /// Reads the colon after a key; answers with the position of the value.
@@ -167,7 +210,7 @@ pub(crate) fn colon_end(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Reads the object or array that begins at `at`, without recursion.
-fn nested_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+fn nested_end<const PLAIN: bool>(bytes: &[u8], mut at: usize) -> Option<usize> {
     // A bit for each level, the innermost lowest: whether it is an object.
     let (mut levels, mut depth) = (0_u64, 0_u32);
     loop {
@@ -183,13 +226,13 @@ fn nested_end(bytes: &[u8], mut at: usize) -> Option<usize> {
                     b'}' if is_object => {}
                     b']' if !is_object => {}
                     _ if is_object => {
-                        at = key_end(bytes, at)?;
+                        at = key_end::<PLAIN>(bytes, at)?;
                         continue;
                     }
                     _ => continue,
                 }
             }
-            b'"' => at = space_end(bytes, string_end(bytes, at)?),
+            b'"' => at = space_end(bytes, string_end::<PLAIN>(bytes, at)?),
             _ => at = space_end(bytes, bare_end(bytes, at)?),
         }
         // A value is over, or an empty object or array is about to be.
@@ -199,7 +242,7 @@ fn nested_end(bytes: &[u8], mut at: usize) -> Option<usize> {
                 b',' => {
                     at = space_end(bytes, at + 1);
                     if is_object {
-                        at = key_end(bytes, at)?;
+                        at = key_end::<PLAIN>(bytes, at)?;
                     }
                     break;
                 }
@@ -222,7 +265,12 @@ mod tests {
 
     fn is_json(text: &str) -> bool {
         let bytes = text.as_bytes();
-        value_end(bytes, space_end(bytes, 0)).is_some_and(|end| space_end(bytes, end) == bytes.len())
+        let is_whole = |end: Option<usize>| end.is_some_and(|end| space_end(bytes, end) == bytes.len());
+        let found = is_whole(value_end::<false>(bytes, space_end(bytes, 0)));
+        if Strings::of(bytes).end_at_quotes() {
+            assert_eq!(is_whole(value_end::<true>(bytes, space_end(bytes, 0))), found, "{text:?}");
+        }
+        found
     }
 
     #[test]
@@ -304,7 +352,10 @@ mod tests {
                 for after in 0..20 {
                     let text = format!("\"{}{odd}{}\"", "é".repeat(before), "z".repeat(after));
                     assert!(!is_plain(text.as_bytes()), "{text}");
-                    assert!(is_plain(text.replace(odd, "ü").as_bytes()), "{text}");
+                    let strings = Strings::of(text.as_bytes());
+                    assert_eq!((strings.escaped, strings.odd), (odd == "\\", !matches!(odd, "\\" | "−")), "{text}");
+                    let plain = text.replace(odd, "ü");
+                    assert!(is_plain(plain.as_bytes()) && Strings::of(plain.as_bytes()).are_plain(), "{plain}");
                 }
             }
         }

@@ -127,7 +127,7 @@ pub fn compact(raw: &str) -> Cow<'_, str> {
 
 /// The position after the string that begins at `start`.
 fn string_end(bytes: &[u8], start: usize) -> usize {
-    if let Some(end) = scan::string_end(bytes, start) {
+    if let Some(end) = scan::string_end::<false>(bytes, start) {
         return end;
     }
     // No JSON after all.
@@ -151,7 +151,7 @@ fn space_end(bytes: &[u8], mut at: usize) -> usize {
 
 /// The position after the value that begins at `start`. Always beyond `start` unless that is the end.
 fn value_end(bytes: &[u8], start: usize) -> usize {
-    if let Some(end) = scan::value_end(bytes, start) {
+    if let Some(end) = scan::value_end::<false>(bytes, start) {
         return end;
     }
     // Nested deeper than the scan goes, or no JSON after all.
