@@ -152,7 +152,7 @@ impl Lines {
             return true;
         }
         self.copy(walk);
-        let mark = self.bytes.len() - node.key.len() - usize::from(comma);
+        let mark = self.bytes.len() - node.key.as_bytes().len() - usize::from(comma);
         match self.value(node, raw, walk) {
             Ok(()) => true,
             Err(problem) => {
@@ -168,8 +168,8 @@ impl Lines {
     fn is_same(&mut self, node: &Node, raw: &str, length: usize, comma: bool, walk: &Walk<'_, '_>) -> bool {
         let record = walk.text.as_bytes();
         let value = raw.as_ptr().addr().wrapping_sub(record.as_ptr().addr());
-        let Some(key) = value.checked_sub(node.key.len()) else { return false };
-        if record.get(key..value) != Some(node.key.as_bytes()) {
+        let Some(key) = value.checked_sub(node.key.as_bytes().len()) else { return false };
+        if node.key.end_at(record, key).is_none() {
             return false;
         }
         let mut start = key;
@@ -298,6 +298,7 @@ impl Lines {
 }
 
 /// Whether a value is written as it came, which most are.
+#[inline]
 fn stays(node: &Node, raw: &str, walk: &Walk<'_, '_>) -> bool {
     match &node.kind {
         NodeKind::Text { max_chars: None } => {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ::parquet::file::properties::WriterProperties;
-use ::parquet::schema::types::TypePtr;
+use ::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use ::parquet::schema::types::{ColumnDescPtr, SchemaDescriptor, TypePtr};
 use anyhow::Context as _;
 use arrow_schema::FieldRef;
 
@@ -74,7 +74,7 @@ pub struct Layout {
     options: LayoutOptions,
     nodes: Vec<Node>,
     pub(super) lookup: Lookup,
-    pub(super) parquet: Option<ParquetLayout>,
+    parquet: Option<ParquetLayout>,
 }
 
 /// What Parquet needs beside.
@@ -86,6 +86,22 @@ pub(super) struct ParquetLayout {
     /// The same without dictionary and statistics.
     pub(super) bare_properties: Arc<WriterProperties>,
     pub(super) leaves: usize,
+}
+
+impl ParquetLayout {
+    /// The properties of a file of whose leaves these are worth a dictionary.
+    pub(super) fn properties_with(&self, dictionaries: &[bool]) -> Arc<WriterProperties> {
+        if dictionaries.iter().all(|wanted| *wanted) {
+            return Arc::clone(&self.properties);
+        }
+        let schema = SchemaDescriptor::new(Arc::clone(&self.schema));
+        let leaves = schema.columns().iter().zip(dictionaries).filter(|(_, wanted)| !**wanted);
+        let properties = WriterProperties::clone(&self.properties).into_builder();
+        let without = |properties: WriterPropertiesBuilder, leaf: &ColumnDescPtr| {
+            properties.set_column_dictionary_enabled(leaf.path().clone(), false)
+        };
+        Arc::new(leaves.fold(properties, |properties, (leaf, _)| without(properties, leaf)).build())
+    }
 }
 
 impl Layout {
@@ -108,6 +124,11 @@ impl Layout {
             }
         };
         Ok(Self { options, nodes, lookup, parquet })
+    }
+
+    /// Parquet's part of a layout that has one.
+    pub(super) fn parquet(&self) -> anyhow::Result<&ParquetLayout> {
+        self.parquet.as_ref().context("the layout is not Parquet's")
     }
 
     /// What decided it.

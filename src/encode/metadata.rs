@@ -27,7 +27,7 @@ pub(super) struct Metadata {
 #[derive(Debug)]
 pub(super) struct Text {
     kind: Kind,
-    json: Vec<u8>,
+    json: String,
     line: Vec<u8>,
 }
 
@@ -43,12 +43,12 @@ impl Text {
     fn new(node: &Node) -> Self {
         let kinds = [Kind::RawId, Kind::ExtractedAt, Kind::Meta];
         let kind = METADATA_NAMES.iter().zip(kinds).find(|(name, _)| **name == &*node.path);
-        Self { kind: kind.map_or(Kind::GenerationId, |(_, kind)| kind), json: Vec::new(), line: Vec::new() }
+        Self { kind: kind.map_or(Kind::GenerationId, |(_, kind)| kind), json: String::new(), line: Vec::new() }
     }
 
     /// The JSON text, none for NULL, and the member as a line has it, if that is known.
     pub(super) fn parts(&mut self) -> (Option<&str>, &mut Vec<u8>) {
-        (std::str::from_utf8(&self.json).ok().filter(|text| !text.is_empty()), &mut self.line)
+        (Some(self.json.as_str()).filter(|text| !text.is_empty()), &mut self.line)
     }
 }
 
@@ -74,9 +74,12 @@ impl Metadata {
                 Kind::GenerationId => false,
             };
             if first || is_new {
-                text.json.clear();
                 text.line.clear();
-                write(text.kind, columns, row, changes, &mut text.json);
+                let mut json = std::mem::take(&mut text.json).into_bytes();
+                json.clear();
+                write(text.kind, columns, row, changes, &mut json);
+                // All of it is made of texts.
+                text.json = String::from_utf8(json).unwrap_or_default();
             }
         }
         (self.emitted_at_ms, self.has_changes) = (row.emitted_at_ms, has_changes);

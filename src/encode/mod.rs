@@ -7,6 +7,7 @@
 //! the compressor of JSON Lines exist only from then on.
 
 mod column;
+mod dictionaries;
 mod field_ids;
 mod gzip;
 mod int96;

@@ -14,8 +14,8 @@ pub(super) struct Node {
     pub(super) path: Arc<str>,
     /// The column's own field.
     pub(super) column: Arc<str>,
-    /// The stored name as a JSON key with its colon.
-    pub(super) key: Box<str>,
+    /// The stored name as a JSON key.
+    pub(super) key: Key,
     pub(super) kind: NodeKind,
     /// Whether one record may hold several values of this.
     pub(super) repeated: bool,
@@ -64,10 +64,7 @@ impl Node {
     /// `dropped` are paths from here on.
     fn at(column: &Arc<str>, path: Arc<str>, field: &Field, dropped: &[&[String]], repeated: bool) -> Self {
         let kind = Self::kind(column, &path, &field.data_type, dropped, repeated);
-        let mut key = Vec::new();
-        json::write_string(&field.name, &mut key);
-        key.push(b':');
-        Self { path, column: Arc::clone(column), key: String::from_utf8_lossy(&key).into(), kind, repeated }
+        Self { path, column: Arc::clone(column), key: Key::new(&field.name), kind, repeated }
     }
 
     fn kind(
@@ -115,23 +112,60 @@ fn below<'a>(source: &str, paths: &[&'a [String]]) -> Vec<&'a [String]> {
     paths.iter().filter_map(rest).collect()
 }
 
+/// A member's key as JSON is mostly written, with quotes and colon.
+#[derive(Debug)]
+pub(super) struct Key {
+    text: Box<str>,
+    /// The first bytes and which of their bits count: a comparison without a call.
+    head: u128,
+    mask: u128,
+}
+
 /// How many bytes of a key are compared at once.
 const HEAD: usize = 16;
+
+impl Key {
+    fn new(name: &str) -> Self {
+        let mut text = Vec::new();
+        json::write_string(name, &mut text);
+        text.push(b':');
+        let mut head = [0; HEAD];
+        head.iter_mut().zip(&text).for_each(|(to, from)| *to = *from);
+        let mask = u128::MAX.checked_shr(u32::try_from(8 * HEAD.saturating_sub(text.len())).unwrap_or(0));
+        let head = u128::from_le_bytes(head);
+        Self { text: String::from_utf8_lossy(&text).into(), head, mask: mask.unwrap_or(0) }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// The end of the key, if it stands at `at` without a space before its colon.
+    #[inline]
+    pub(super) fn end_at(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        let key = self.text.as_bytes();
+        let there = bytes.get(at..)?;
+        let Some(head) = there.first_chunk::<HEAD>() else {
+            return there.starts_with(key).then_some(at + key.len());
+        };
+        let differs = (u128::from_le_bytes(*head) ^ self.head) & self.mask != 0;
+        let rest_differs = || there.get(HEAD..key.len()) != key.get(HEAD..);
+        if differs || (key.len() > HEAD && rest_differs()) { None } else { Some(at + key.len()) }
+    }
+}
 
 /// Finds a field by its key.
 #[derive(Debug, Default)]
 pub(super) struct Lookup {
-    /// The keys as sources mostly write them, quotes and colon included, by position.
-    keys: Vec<Box<str>>,
-    /// The first sixteen bytes of each of them and which of their bits count: a comparison without a call.
-    heads: Vec<(u128, u128)>,
+    /// The keys by position.
+    keys: Vec<Key>,
     positions: HashMap<Box<str>, usize, BuildHasherDefault<KeyHasher>>,
 }
 
 /// Hashes keys a few bytes at a time. The fields are those of the catalog, so nobody who sends records can make them
 /// collide.
 #[derive(Clone, Copy, Debug, Default)]
-struct KeyHasher(u64);
+pub(super) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -157,14 +191,7 @@ impl Lookup {
     pub(super) fn new<'a>(sources: impl Iterator<Item = &'a str>) -> Self {
         let mut lookup = Self::default();
         for (position, source) in sources.enumerate() {
-            let mut key = Vec::new();
-            json::write_string(source, &mut key);
-            key.push(b':');
-            let mut head = [0; HEAD];
-            head.iter_mut().zip(&key).for_each(|(to, from)| *to = *from);
-            let mask = u128::MAX.checked_shr(u32::try_from(8 * HEAD.saturating_sub(key.len())).unwrap_or(0));
-            lookup.heads.push((u128::from_le_bytes(head), mask.unwrap_or(0)));
-            lookup.keys.push(String::from_utf8_lossy(&key).into());
+            lookup.keys.push(Key::new(source));
             lookup.positions.insert(source.into(), position);
         }
         lookup
@@ -176,23 +203,13 @@ impl Lookup {
 
     /// Whether the field at `position` has this key, with its quotes and escapes. May be wrong about escaped keys.
     pub(super) fn is_at(&self, position: usize, raw_key: &str) -> bool {
-        self.keys.get(position).is_some_and(|key| key.strip_suffix(':') == Some(raw_key))
+        self.keys.get(position).is_some_and(|key| key.text.strip_suffix(':') == Some(raw_key))
     }
 
     /// The end of the key and colon at `at`, if the key is that of the field at `position` and no space is between.
     #[inline]
     pub(super) fn key_at(&self, position: usize, bytes: &[u8], at: usize) -> Option<usize> {
-        let key = self.keys.get(position)?.as_bytes();
-        let end = at + key.len();
-        let there = bytes.get(at..)?;
-        if let (Some(head), Some((expected, mask))) = (there.first_chunk::<HEAD>(), self.heads.get(position)) {
-            let differs = (u128::from_le_bytes(*head) ^ expected) & mask != 0;
-            if differs || (key.len() > HEAD && there.get(HEAD..key.len())? != key.get(HEAD..)?) {
-                return None;
-            }
-            return Some(end);
-        }
-        there.starts_with(key).then_some(end)
+        self.keys.get(position)?.end_at(bytes, at)
     }
 
     /// The position of the field with this key, with its quotes and escapes.

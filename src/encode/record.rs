@@ -143,10 +143,10 @@ impl Order {
         let mut more = bytes.get(at) != Some(&b'}');
         let mut last = 0;
         while more {
-            let predicted =
-                self.predicted(last).and_then(|position| Some((position, lookup.key_at(position, bytes, at)?)));
-            let (position, key, start) = match predicted {
-                Some((position, end)) => (Some(position), at..end, scan::space_end(bytes, end)),
+            let predicted = self.predicted(last);
+            let known_end = if let Some(position) = predicted { lookup.key_at(position, bytes, at) } else { None };
+            let (position, key, start) = match known_end {
+                Some(end) => (predicted, at..end, scan::space_end(bytes, end)),
                 None => {
                     let end = (bytes.get(at) == Some(&b'"')).then(|| scan::string_end::<PLAIN>(bytes, at))??;
                     (self.find(last, data.get(at..end)?, lookup), at..end, scan::colon_end(bytes, end)?)

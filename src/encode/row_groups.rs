@@ -13,11 +13,11 @@ use arrow_schema::{FieldRef, Schema};
 
 use super::column::Column;
 use super::int96::Int96Writer;
-use super::layout::{Layout, ParquetLayout};
+use super::layout::Layout;
 use super::plan::Node;
 use super::statistics::Statistics;
 use super::walk::Walk;
-use super::{Encoded, as_u64};
+use super::{Encoded, as_u64, dictionaries};
 
 /// Rows of a slice.
 const SLICE_ROWS: usize = 8192;
@@ -105,7 +105,7 @@ pub(super) struct RowGroups {
     /// Rows in the columns, and the bytes of their records.
     rows: usize,
     bytes: usize,
-    /// Exists from the first encoded slice on.
+    /// Exists from the first encoded slice on, whose values decide what is worth a dictionary.
     file: Option<SerializedFileWriter<Vec<u8>>>,
     /// The open row group.
     writers: Vec<LeafWriter>,
@@ -159,7 +159,7 @@ impl RowGroups {
         if self.holds_huge() {
             return Ok(());
         }
-        let slice_bytes = (self.parquet()?.leaves * SLICE_BYTES_PER_LEAF).clamp(SLICE_BYTES, MAX_SLICE_BYTES);
+        let slice_bytes = (self.layout.parquet()?.leaves * SLICE_BYTES_PER_LEAF).clamp(SLICE_BYTES, MAX_SLICE_BYTES);
         if self.rows >= SLICE_ROWS || self.bytes >= slice_bytes {
             self.encode_slice()?;
             if self.open_encoded >= self.layout.options().row_group_bytes {
@@ -179,37 +179,40 @@ impl RowGroups {
         if self.holds_huge() { self.encode_small_group() } else { Ok(()) }
     }
 
-    fn parquet(&self) -> anyhow::Result<&ParquetLayout> {
-        self.layout.parquet.as_ref().context("the layout is not Parquet's")
+    /// The collected rows; none are left.
+    fn take_rows(&mut self) -> anyhow::Result<Vec<ArrayRef>> {
+        let fields = &self.layout.parquet()?.arrow;
+        self.encoded_bytes += as_u64(self.bytes);
+        (self.rows, self.bytes) = (0, 0);
+        self.columns.iter_mut().zip(fields).map(|(column, field)| column.take(field)).collect()
     }
 
-    fn open_file(&mut self) -> anyhow::Result<()> {
+    /// The file, which begins with these rows if it has not begun.
+    fn open_file(&mut self, first: &[ArrayRef]) -> anyhow::Result<&mut SerializedFileWriter<Vec<u8>>> {
         if self.file.is_none() {
-            let parquet = self.parquet()?;
-            let (schema, properties) = (Arc::clone(&parquet.schema), Arc::clone(&parquet.properties));
-            self.file = Some(SerializedFileWriter::new(Vec::new(), schema, properties)?);
+            let parquet = self.layout.parquet()?;
+            let mut wanted = Vec::with_capacity(parquet.leaves);
+            first.iter().for_each(|column| dictionaries::judge(column, &mut wanted));
+            let properties = parquet.properties_with(&wanted);
+            self.file = Some(SerializedFileWriter::new(Vec::new(), Arc::clone(&parquet.schema), properties)?);
         }
-        Ok(())
+        self.file.as_mut().context("the file is open")
     }
 
     fn encode_slice(&mut self) -> anyhow::Result<()> {
         if self.rows == 0 {
             return Ok(());
         }
-        self.open_file()?;
         let layout = Arc::clone(&self.layout);
-        let parquet = layout.parquet.as_ref().context("the layout is not Parquet's")?;
-        if self.writers.is_empty()
-            && let Some(file) = &self.file
-        {
-            self.writers = leaf_writers(file, parquet.arrow.clone())?;
+        let fields = &layout.parquet()?.arrow;
+        let columns = self.take_rows()?;
+        if self.writers.is_empty() {
+            self.writers = leaf_writers(self.open_file(&columns)?, fields.clone())?;
         }
         let mut writers = self.writers.iter_mut();
-        for (column, field) in self.columns.iter_mut().zip(&parquet.arrow) {
-            write_leaves(field, &column.take(field)?, &mut writers)?;
+        for (column, field) in columns.into_iter().zip(fields) {
+            write_leaves(field, &column, &mut writers)?;
         }
-        self.encoded_bytes += as_u64(self.bytes);
-        (self.rows, self.bytes) = (0, 0);
         self.open_memory = self.writers.iter().map(LeafWriter::memory).sum();
         self.open_encoded = self.writers.iter().map(LeafWriter::encoded).sum();
         Ok(())
@@ -230,21 +233,22 @@ impl RowGroups {
         if self.rows == 0 {
             return Ok(());
         }
-        self.open_file()?;
         let layout = Arc::clone(&self.layout);
-        let parquet = layout.parquet.as_ref().context("the layout is not Parquet's")?;
-        let file = self.file.as_mut().context("the file is open")?;
+        let parquet = layout.parquet()?;
+        let huge = self.bytes >= HUGE_RECORD;
+        let columns = self.take_rows()?;
+        let file = self.open_file(&columns)?;
+        let properties = if huge { &parquet.bare_properties } else { &Arc::clone(file.properties()) };
         let mut group = file.next_row_group()?;
         let types = parquet.schema.get_fields();
-        let huge = self.bytes >= HUGE_RECORD;
-        let properties = if huge { &parquet.bare_properties } else { &parquet.properties };
-        for ((column, field), column_type) in self.columns.iter_mut().zip(&parquet.arrow).zip(types) {
+        for ((column, field), column_type) in columns.into_iter().zip(&parquet.arrow).zip(types) {
             let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
             // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.
             let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(properties))?;
             let mut writers = leaf_writers(&one, vec![Arc::clone(field)])?;
-            // A huge value must not stay beside its pages: the array is gone after this.
-            write_leaves(field, &column.take(field)?, &mut writers.iter_mut())?;
+            write_leaves(field, &column, &mut writers.iter_mut())?;
+            // A huge value must not stay beside its pages.
+            drop(column);
             for writer in writers {
                 writer.append_to_row_group(&mut group)?;
             }
@@ -252,8 +256,6 @@ impl RowGroups {
         group.close()?;
         file.flush()?;
         self.footer_bytes += FOOTER_BYTES * as_u64(parquet.leaves);
-        self.encoded_bytes += as_u64(self.bytes);
-        (self.rows, self.bytes) = (0, 0);
         Ok(())
     }
 
@@ -299,7 +301,7 @@ impl RowGroups {
 
     pub(super) fn finish(mut self) -> anyhow::Result<Encoded> {
         self.encode_rest()?;
-        self.open_file()?;
+        self.open_file(&[])?;
         let mut file = self.file.take().context("the file is open")?;
         let footer = file.finish().context("writing the footer")?;
         let wanted = !self.layout.options().field_ids.is_empty();

@@ -71,11 +71,12 @@ impl<'a, 'l> Walk<'a, 'l> {
         let mark = self.members.len();
         self.members.resize(mark + lookup.len(), None);
         let mut next = 0;
-        for (key, value) in Members::new(raw) {
-            let position = if lookup.is_at(next, key) { Some(next) } else { lookup.find(key) };
+        let mut all = Members::new(raw);
+        while let Some((key, value)) = all.next_expecting(|bytes, at| lookup.key_at(next, bytes, at)) {
+            let position = key.map_or(Some(next), |key| lookup.find(key));
             match position.and_then(|position| self.members.get_mut(mark + position)) {
                 Some(slot) => *slot = Some(value),
-                None => self.losses.undeclared(&node.path, key),
+                None => self.losses.undeclared(&node.path, key.unwrap_or_default()),
             }
             next = position.map_or(next, |position| position + 1);
         }

@@ -400,15 +400,22 @@ impl Sync {
         Ok(())
     }
 
-    /// The stream of a record. Mostly it is that of the record before.
+    /// The stream of a record. Mostly it is that of the record before, or the one that came after that the last time.
     fn route(&mut self, record: &Record<'_>) -> Option<StreamIndex> {
         let namespace = record.namespace.as_deref();
-        let last = &self.writers.get(self.last_stream.0)?.name;
-        if last.name != record.stream || last.namespace.as_deref() != namespace {
-            let names = self.router.get(namespace.unwrap_or_default())?;
-            self.last_stream = *names.get(record.stream.as_ref())?;
+        let is_of =
+            |writer: &Writer| writer.name.name == record.stream && writer.name.namespace.as_deref() == namespace;
+        let last = self.writers.get(self.last_stream.0)?;
+        if is_of(last) {
+            return Some(self.last_stream);
         }
-        Some(self.last_stream)
+        let mut follower = last.follower;
+        if !self.writers.get(follower.0).is_some_and(is_of) {
+            follower = *self.router.get(namespace.unwrap_or_default())?.get(record.stream.as_ref())?;
+            self.writers.get_mut(self.last_stream.0)?.follower = follower;
+        }
+        self.last_stream = follower;
+        Some(follower)
     }
 
     fn find(&self, name: &StreamName) -> Option<StreamIndex> {

@@ -93,6 +93,8 @@ pub(super) struct Sizes {
 pub(super) struct Writer {
     index: StreamIndex,
     pub(super) name: StreamName,
+    /// The stream whose record came after one of this stream the last time.
+    pub(super) follower: StreamIndex,
     target: Target,
     /// Of the few that most streams have, an ordered map finds one without hashing its name.
     open: BTreeMap<Vec<String>, Open>,
@@ -110,6 +112,7 @@ impl Writer {
         Self {
             index,
             name,
+            follower: index,
             target,
             open: BTreeMap::new(),
             sealed: Vec::new(),

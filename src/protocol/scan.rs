@@ -89,12 +89,20 @@ impl<'a> Members<'a> {
     /// Takes the members after `data`, of which `emitted_at` is the first, and returns what is before them.
     fn tail(&mut self, body: &'a str) -> Option<&'a str> {
         let key = r#""emitted_at":"#;
-        let digits = body.bytes().rev().take_while(u8::is_ascii_digit).count();
+        // The number is read backwards, in one go with looking for its begin.
+        let (mut value, mut unit, mut digits, mut last) = (0_i64, 1_i64, 0, b'0');
+        for digit in body.bytes().rev().take_while(u8::is_ascii_digit).take(18) {
+            value += i64::from(digit - b'0') * unit;
+            unit = unit.saturating_mul(10);
+            (digits, last) = (digits + 1, digit);
+        }
         let before = body.get(..body.len() - digits)?;
         let at = if let Some(before) = before.strip_suffix(key) {
             if let Some(before) = before.strip_suffix(',') {
-                let mut cursor = Cursor { rest: body.get(body.len() - digits..)? };
-                self.emitted_at = Some(cursor.integer()?);
+                if digits == 0 || (digits > 1 && last == b'0') {
+                    return None;
+                }
+                self.emitted_at = Some(value);
                 return Some(before);
             }
             before.len()

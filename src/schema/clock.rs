@@ -45,37 +45,60 @@ pub(super) fn sql_text(raw: &str, zoned: bool) -> Option<[u8; 23]> {
     Some(text)
 }
 
+/// Eight characters of a timestamp: digits where the form has zeros, otherwise what the form has.
+struct Form {
+    word: u64,
+    /// All bits of the characters that are no digits.
+    fixed: u64,
+}
+
+impl Form {
+    const fn new(form: &[u8; 8]) -> Self {
+        let (mut fixed, mut at) = ([0xff; 8], 0);
+        while at < 8 {
+            if form[at] == b'0' {
+                fixed[at] = 0;
+            }
+            at += 1;
+        }
+        Self { word: u64::from_le_bytes(*form), fixed: u64::from_le_bytes(fixed) }
+    }
+
+    /// The numbers of two digits that stand in the text, each where its first digit is; `None` if it has another form.
+    #[inline]
+    fn numbers(&self, text: [u8; 8]) -> Option<[u8; 8]> {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        // Digits become their values, and what is fixed becomes zero. No byte is looked at by itself.
+        let digits = u64::from_le_bytes(text) ^ self.word;
+        let beyond_nine = (digits.wrapping_add(ONES * (0x7f - 9)) | digits) & (ONES * 0x80);
+        if beyond_nine != 0 || digits & self.fixed != 0 {
+            return None;
+        }
+        Some((digits * 10 + (digits >> 8)).to_le_bytes())
+    }
+}
+
+const DATE: Form = Form::new(b"0000-00-");
+const TIME: Form = Form::new(b"00T00:00");
+const TIME_AFTER_SPACE: Form = Form::new(b"00 00:00");
+
 #[inline]
 fn read(raw: &[u8]) -> Option<Reading> {
-    let (clock, rest) = raw.split_first_chunk::<20>()?;
-    let [b'"', y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T' | b' ', h1, h2, b':', mi1, mi2, b':', s1, s2] =
-        *clock
-    else {
-        return None;
-    };
-    // No digit is looked at by itself: a byte that is none makes `odd` large.
-    let mut odd = 0;
-    let mut two = |tens: u8, ones: u8| {
-        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-        odd |= u8::from(tens > 9) | u8::from(ones > 9);
-        u32::from(tens) * 10 + u32::from(ones)
-    };
-    let year = two(y1, y2) * 100 + two(y3, y4);
-    let (month, day) = (two(mo1, mo2), two(d1, d2));
-    let (hour, minute, second) = (two(h1, h2), two(mi1, mi2), two(s1, s2));
+    let (date, rest) = raw.strip_prefix(b"\"")?.split_first_chunk::<8>()?;
+    let (time, rest) = rest.split_first_chunk::<8>()?;
+    let ([b':', tens, ones], rest) = rest.split_first_chunk::<3>()? else { return None };
+    let [century, _, year, _, _, month, _, _] = DATE.numbers(*date)?;
+    let form = if time[2] == b' ' { TIME_AFTER_SPACE } else { TIME };
+    let [day, _, _, hour, _, _, minute, _] = form.numbers(*time)?;
+    let second = two_digits(*tens, *ones)?;
+    let (year, month, day) = (i64::from(century) * 100 + i64::from(year), i64::from(month), i64::from(day));
     // The first and the last year hold instants that an offset moves out of range; leap seconds and 24:00 have rules.
-    let valid = odd == 0
-        && (2..=9998).contains(&year)
-        && (1..=12).contains(&month)
-        && day > 0
-        && hour < 24
-        && minute < 60
-        && second < 60;
-    let (year, month, day) = (i64::from(year), i64::from(month), i64::from(day));
+    let valid =
+        (2..=9998).contains(&year) && (1..=12).contains(&month) && day > 0 && hour < 24 && minute < 60 && second < 60;
     if !valid || (day > 28 && day > days_in_month(year, month)) {
         return None;
     }
-    let second_of_day = i64::from(hour * 3600 + minute * 60 + second);
+    let second_of_day = i64::from(hour) * 3600 + i64::from(minute) * 60 + second;
     let (nanos, rest) = fraction(rest)?;
     let offset = match *rest {
         [b'"'] | [b'Z', b'"'] => 0,

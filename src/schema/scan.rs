@@ -36,10 +36,14 @@ pub(crate) fn string_end<const PLAIN: bool>(bytes: &[u8], at: usize) -> Option<u
     let mut at = at + 1;
     loop {
         // Eight bytes at a time, until one of them is a quote, a backslash or a control character.
-        while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let (words, _) = bytes.get(at..)?.as_chunks::<8>();
+        for word in words {
             let special = specials::<PLAIN>(u64::from_le_bytes(*word));
             if special != 0 {
                 at += special.trailing_zeros() as usize / 8;
+                if PLAIN {
+                    return Some(at + 1);
+                }
                 break;
             }
             at += 8;
@@ -83,15 +87,21 @@ impl Strings {
     /// Looks through the text of a record.
     #[inline]
     pub(crate) fn of(text: &[u8]) -> Self {
-        let odd = memchr::memchr3_iter(0x7f, 0xc2, 0xe2, text).any(|at| match text.get(at..) {
-            Some([0xc2, next, ..]) => *next < 0xa0,
-            Some([0xe2, 0x80, last, ..]) => matches!(last, 0xa8 | 0xa9),
-            Some([0x7f, ..]) => true,
-            _ => false,
-        });
-        // Without an end before the end, this is done in bytes of a register at a time.
-        let control = text.iter().fold(false, |found, byte| found | (*byte < b' '));
-        Self { escaped: memchr::memchr(b'\\', text).is_some(), control, odd }
+        // Without an end before the end, this is done a register of bytes at a time.
+        let (mut least, mut largest, mut escaped) = (u8::MAX, 0, false);
+        for byte in text {
+            (least, largest) = (least.min(*byte), largest.max(*byte));
+            escaped |= *byte == b'\\';
+        }
+        // Those characters end ASCII, or are beyond it.
+        let odd = largest >= 0x7f
+            && memchr::memchr3_iter(0x7f, 0xc2, 0xe2, text).any(|at| match text.get(at..) {
+                Some([0xc2, next, ..]) => *next < 0xa0,
+                Some([0xe2, 0x80, last, ..]) => matches!(last, 0xa8 | 0xa9),
+                Some([0x7f, ..]) => true,
+                _ => false,
+            });
+        Self { escaped, control: least < b' ', odd }
     }
 
     /// What a scan of the text calls `PLAIN`.

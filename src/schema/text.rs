@@ -234,24 +234,42 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'a> Iterator for Members<'a> {
-    type Item = (&'a str, &'a str);
-
-    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+impl<'a> Members<'a> {
+    /// The next member, of whose key the end is not looked for if `expected` says where it is, after its colon: then
+    /// there is no key in the answer.
+    #[inline]
+    pub(crate) fn next_expecting(
+        &mut self,
+        expected: impl FnOnce(&[u8], usize) -> Option<usize>,
+    ) -> Option<(Option<&'a str>, &'a str)> {
         let bytes = self.raw.as_bytes();
         let key_start = space_end(bytes, self.at);
         if bytes.get(key_start) != Some(&b'"') {
             return None;
         }
-        let key_end = string_end(bytes, key_start);
-        let colon = space_end(bytes, key_end);
-        let start = space_end(bytes, colon + 1);
+        let (key, start) = match expected(bytes, key_start) {
+            Some(start) => (None, start),
+            None => {
+                let key_end = string_end(bytes, key_start);
+                (Some(self.raw.get(key_start..key_end)?), space_end(bytes, key_end) + 1)
+            }
+        };
+        let start = space_end(bytes, start);
         let end = value_end(bytes, start);
         self.at = space_end(bytes, end);
         if bytes.get(self.at) == Some(&b',') {
             self.at += 1;
         }
-        Some((self.raw.get(key_start..key_end)?, self.raw.get(start..end)?))
+        Some((key, self.raw.get(start..end)?))
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        let (key, value) = self.next_expecting(|_, _| None)?;
+        Some((key?, value))
     }
 }
 
