@@ -121,10 +121,7 @@ impl Sync {
         let doubtful_end = reason == Reason::EndOfInput && !completion::is_assured(&self.facts);
         let terms = Watch {
             begun: Instant::now(),
-            limit: self
-                .dies_at
-                .filter(|_| doubtful_end)
-                .map_or(COMMIT_LIMIT, |at| (at - Instant::now()).max(LEAST_LIMIT)),
+            limit: self.dies_at.map_or(COMMIT_LIMIT, |at| (at - Instant::now()).max(LEAST_LIMIT)),
             stop: self.stop.clone(),
             haste: hastened,
             // The platform may be about to kill us: what is ready is committed now, and the rest after it.

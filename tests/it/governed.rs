@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use sandbox::{Action, Fault, InProgress, Outcome, Refusal, StatusCase};
 use serde_json::{Value, json};
 
+use crate::formats::Tables;
 use crate::lab::{Lab, catalog, complete, global_state, record, records, state};
 
 /// The sandbox's log of transactions, one JSON object a line.
@@ -194,15 +195,18 @@ fn one_tables_error_takes_that_table_out() {
 /// Two attempts of one job switch at the same time: one wins, nothing is doubled.
 #[test]
 fn two_attempts_that_switch_together_double_nothing() {
-    for governed in [true, false] {
+    for tables in Tables::ALL {
         let lab = Lab::new();
-        let config = lab.config(json!({ "lakeformation_governed_tables": governed }));
+        let config = tables.config(&lab, json!({}));
         lab.sync(&config, &catalog(&["a"], "append"), &records("a", 0..4, "old"));
         let mut refresh = catalog(&["a"], "append");
         for (key, value) in [("generation_id", 2), ("minimum_generation_id", 2), ("sync_id", 7)] {
             refresh["streams"][0][key] = json!(value);
         }
-        let hold = if governed { "lakeformation:CommitTransaction" } else { "glue:UpdateTable" };
+        let hold = match tables {
+            Tables::Governed => "lakeformation:CommitTransaction",
+            Tables::Plain | Tables::Partitioned | Tables::Iceberg => "glue:UpdateTable",
+        };
         lab.fault(hold, Action::Hold);
         let input = records("a", 0..3, "new") + &state("a", 1) + &complete("a");
         let mut first = lab.spawn(&config, &refresh);
@@ -214,7 +218,7 @@ fn two_attempts_that_switch_together_double_nothing() {
         let first = first.end();
         let mut codes = [first.code, second.code];
         codes.sort();
-        assert_eq!(codes, [Some(0), Some(1)], "{}\n{}", first.stdout, second.stdout);
+        assert_eq!(codes, [Some(0), Some(1)], "{tables:?}: {}\n{}", first.stdout, second.stdout);
         let loser = if first.code == Some(1) { &first } else { &second };
         assert_eq!((loser.error().0.as_str(), loser.states().len()), ("transient_error", 0));
         assert_eq!(

@@ -273,6 +273,22 @@ fn a_commit_whose_answers_are_lost_for_ever_is_a_transient_error() {
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);
 }
 
+/// A call that nobody ever answers is a transient error, in the time that the last checkpoint has; the others' states
+/// leave.
+#[test]
+fn a_call_that_is_never_answered_is_a_transient_error() {
+    let lab = Lab::new();
+    lab.sandbox().faults().add(always("glue:CreateTable", Some("slow"), Action::Hold));
+    let begun = Instant::now();
+    let streams = catalog(&["slow", "quick"], "append");
+    let input = record("slow", 1, "x") + &state("slow", 1) + &record("quick", 1, "x") + &state("quick", 2);
+    let ran = lab.write(&lab.config(json!({})), &streams, &input);
+    let (kind, message) = ran.error();
+    assert_eq!((ran.code, kind.as_str(), ran.state_ids()), (Some(1), "transient_error", vec![2]), "{message}");
+    assert!(message.contains("slow") && begun.elapsed() < Duration::from_secs(60), "{message} {:?}", begun.elapsed());
+    lab.sandbox().faults().release();
+}
+
 /// A call that nobody answers is given up after half a minute, and made again.
 #[test]
 fn a_call_without_an_answer_is_made_again() {
