@@ -79,7 +79,7 @@ pub(crate) struct Strings {
     pub(crate) escaped: bool,
     /// There are control characters, inside strings or between tokens.
     pub(crate) control: bool,
-    /// Some have a character that [JSON Lines](crate::encode) escapes and JSON does not.
+    /// Some have a character that JSON Lines escapes and JSON does not.
     pub(crate) odd: bool,
 }
 
