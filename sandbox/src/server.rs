@@ -97,6 +97,11 @@ impl Sandbox {
         self.state.save_views()
     }
 
+    /// Writes `catalog.json` now, rather than a moment after the last change, so that the folder can be copied.
+    pub fn write_catalog(&self) -> anyhow::Result<()> {
+        self.state.save()
+    }
+
     /// Closes the port, ends every request where it stands, and writes `catalog.json` and `views.sql`.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.close();

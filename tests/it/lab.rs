@@ -61,6 +61,7 @@ impl Lab {
     /// A lab whose lake begins as a copy of another's.
     pub(crate) fn copy_of(other: &Self) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        other.sandbox().write_catalog().unwrap();
         let copied = Command::new("cp").arg("-r").arg(other.folder.path().join("lake")).arg(folder.path()).status();
         assert!(copied.unwrap().success());
         let mut lab = Self { folder, sandbox: None, options: other.options.clone() };
