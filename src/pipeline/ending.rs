@@ -168,7 +168,14 @@ impl Sync {
         let begun = Instant::now();
         self.hurry();
         self.await_commit(begun).await;
-        while begun.elapsed() < STOP_GRACE && !self.emitter.is_closed() && self.begin_last() {
+        if !self.emitter.is_closed() && self.begin_last() {
+            self.await_commit(begun).await;
+        }
+        while begun.elapsed() < STOP_GRACE
+            && !self.emitter.is_closed()
+            && self.lake.as_ref().is_some_and(Lake::is_switching)
+            && self.begin_last()
+        {
             self.await_commit(begun).await;
         }
         if let Some(in_flight) = self.in_flight.take() {
