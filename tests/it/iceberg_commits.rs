@@ -7,7 +7,7 @@ use sandbox::{Action, Fault, Refusal};
 use serde_json::{Value, json};
 
 use crate::iceberg::{columns, refresh};
-use crate::lab::{Lab, catalog, complete, records, state};
+use crate::lab::{Lab, catalog, complete, records, state, until};
 
 fn refusal(status: u16, code: &str) -> Action {
     Action::Refuse(Refusal { status, code: code.into(), message: "scripted".into(), headers: Default::default() })
@@ -111,9 +111,7 @@ fn a_kill_at_any_call_of_a_commit_is_healed_by_the_next_attempt() {
                 assert_eq!(running.kill().states().len(), 0, "{what}");
                 let release = || {
                     lab.sandbox().faults().release();
-                    while lab.sandbox().faults().held() > 0 {
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
+                    until("nothing is held", || lab.sandbox().faults().held() == 0);
                 };
                 if !late {
                     release();
@@ -216,10 +214,7 @@ fn tables_of_one_checkpoint_commit_at_the_same_time() {
     lab.sandbox().faults().add(Fault { times: Some(2), ..Fault::next("glue:UpdateTable", Action::Hold) });
     let mut running = lab.spawn(&config, &streams);
     running.feed_all(records("a", 1..2, "x") + &records("b", 1..2, "x") + &state("a", 2) + &state("b", 3));
-    while lab.sandbox().faults().held() < 2 {
-        lab.wait_for_hold();
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    lab.wait_for_holds(2);
     lab.sandbox().faults().release();
     assert_eq!(running.end().state_ids(), [2, 3]);
 }
@@ -371,9 +366,7 @@ fn nothing_is_lost_beside_a_busy_writer() {
             running.wait_for_states(commits, Duration::from_secs(60));
             // Whoever reads the whole table takes longer than we do; so each gets its turn, whatever the machine.
             let before = done();
-            while done() == before && !busy.is_finished() {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            until("the other writer's turn", || done() > before || busy.is_finished());
         }
         busy.join().unwrap();
     });
@@ -447,12 +440,7 @@ fn a_hundred_commits_stay_small() {
     for commit in 0..115 {
         running.feed(&(records("a", commit..commit + 1, "x") + &state("a", commit)));
         let before = lab.calls("UpdateTable").len() + lab.calls("CreateTable").len();
-        for _ in 0..400 {
-            if lab.calls("UpdateTable").len() + lab.calls("CreateTable").len() > before {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
+        until("a commit", || lab.calls("UpdateTable").len() + lab.calls("CreateTable").len() > before);
     }
     let ran = running.end();
     assert_eq!((ran.code, ran.state_ids().len()), (Some(0), 115), "{}", ran.stdout);

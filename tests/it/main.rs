@@ -26,6 +26,7 @@ mod progress;
 mod python;
 mod ranks;
 mod readers;
+mod running;
 mod shutdown;
 mod transcripts;
 mod upkeep;

@@ -276,9 +276,7 @@ fn a_switch_that_another_process_has_begun_is_not_mixed_with_ours() {
     let lab = twice_replaced();
     let mut late = lab.spawn(&config(&lab), &refresh_of(Some(3)));
     late.feed(&records("a", 0..4, "late"));
-    while lab.calls("ListMultipartUploads").is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    lab.wait_for_calls("ListMultipartUploads", 1);
     lab.sandbox().faults().add(Fault { times: None, ..Fault::next("glue:BatchUpdatePartition", Action::Hold) });
     let mut first = lab.spawn(&config(&lab), &refresh_of(Some(3)));
     first.feed_all(refreshed(3..9, "three"));

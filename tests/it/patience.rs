@@ -7,7 +7,7 @@ use sandbox::{Action, Fault, Refusal};
 use serde_json::{Value, json};
 
 use crate::formats::Tables;
-use crate::lab::{Lab, catalog, complete, global_state, record, records, state};
+use crate::lab::{Lab, catalog, complete, global_state, record, records, state, until};
 
 fn always(operation: &str, matching: Option<&str>, action: Action) -> Fault {
     Fault { times: None, matching: matching.map(str::to_owned), ..Fault::next(operation, action) }
@@ -89,9 +89,7 @@ fn a_dead_source_is_not_waited_for_by_tables_that_are_not_ready() {
         running.feed(&(record(stream, 1, "x") + &state(stream, 1)));
     }
     running.wait_for_log("checkpoint: the commit interval is over", 1, Duration::from_secs(60));
-    while lab.calls("CreateTable").len() < 4 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    lab.wait_for_calls("CreateTable", 4);
     drop(running.stdin.take());
     running.wait_for_states(1, Duration::from_secs(45));
     let ran = running.end();
@@ -149,16 +147,9 @@ fn a_stream_that_hangs(tables: Tables) {
         lab.objects().iter().filter(|key| key.starts_with(folder) && !key.contains("/metadata/")).count()
     };
     let quick = || rows_of("demo/quick/");
-    let begun = Instant::now();
-    while quick() < 100 || lab.sandbox().faults().held() < 48 {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "{} of 100, {} held",
-            quick(),
-            lab.sandbox().faults().held()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("all of the quick one's objects, and 48 of the slow one's held", || {
+        quick() == 100 && lab.sandbox().faults().held() >= 48
+    });
     assert_eq!(lab.sandbox().faults().held(), 48);
     lab.sandbox().faults().clear();
     lab.sandbox().faults().release();
@@ -243,34 +234,23 @@ fn throttling_that_outlasts_all_patience_is_a_transient_error() {
     });
 }
 
-/// Lake Formation that throttles for as long as a commit may take: nothing is committed, and the next sync does it all.
+/// Lake Formation that throttles for as long as a commit may take, or whose answers to a commit are lost: then nobody can
+/// tell whether it has happened, and no state leaves. Here nothing is committed, and the next sync does it all.
 #[test]
-fn a_transaction_that_is_throttled_for_ever_is_a_transient_error() {
-    let lab = Lab::new();
-    let (config, catalog) = (lab.governed(json!({})), catalog(&["a"], "append"));
-    lab.sandbox().faults().add(always("lakeformation:StartTransaction", None, Action::Throttle));
-    let ran = lab.write(&config, &catalog, &(record("a", 1, "x") + &state("a", 1)));
-    assert_eq!((ran.code, ran.error().0.as_str()), (Some(1), "transient_error"), "{}", ran.stdout);
-    assert_eq!(ran.states().len(), 0);
-    assert_eq!(lab.rows("SELECT * FROM information_schema.tables WHERE table_name = 'a'"), [] as [Value; 0]);
-    lab.sandbox().faults().clear();
-    lab.sync(&config, &catalog, &record("a", 1, "x"));
-    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);
-}
-
-/// The answers to a commit are lost for as long as it may take. Nobody can tell whether it has happened, so no state
-/// leaves; here it has not, and the next sync does it.
-#[test]
-fn a_commit_whose_answers_are_lost_for_ever_is_a_transient_error() {
-    let lab = Lab::new();
-    let (config, catalog) = (lab.governed(json!({})), catalog(&["a"], "append"));
-    lab.sandbox().faults().add(always("lakeformation:CommitTransaction", None, Action::Drop));
-    let ran = lab.write(&config, &catalog, &(record("a", 1, "x") + &state("a", 1)));
-    assert_eq!((ran.code, ran.error().0.as_str()), (Some(1), "transient_error"), "{}", ran.stdout);
-    assert_eq!(ran.states().len(), 0);
-    lab.sandbox().faults().clear();
-    lab.sync(&config, &catalog, &record("a", 1, "x"));
-    assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1);
+fn a_transaction_that_never_succeeds_is_a_transient_error() {
+    of_each([("StartTransaction", Action::Throttle), ("CommitTransaction", Action::Drop)], |(call, action)| {
+        let lab = Lab::new();
+        let (config, catalog) = (lab.governed(json!({})), catalog(&["a"], "append"));
+        lab.sandbox().faults().add(always(&format!("lakeformation:{call}"), None, action));
+        let ran = lab.write(&config, &catalog, &(record("a", 1, "x") + &state("a", 1)));
+        assert_eq!((ran.code, ran.error().0.as_str()), (Some(1), "transient_error"), "{call}: {}", ran.stdout);
+        assert_eq!(ran.states().len(), 0, "{call}");
+        let rows = lab.rows("SELECT * FROM information_schema.tables WHERE table_name = 'a'");
+        assert_eq!(rows, [] as [Value; 0], "{call}");
+        lab.sandbox().faults().clear();
+        lab.sync(&config, &catalog, &record("a", 1, "x"));
+        assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 1, "{call}");
+    });
 }
 
 /// A call that nobody ever answers is a transient error, in the time that the last checkpoint has; the others' states
@@ -362,9 +342,7 @@ fn a_fatal_error_finishes_the_commit_in_flight_and_aborts_uploads() {
         lab.wait_for_hold();
         let padding = "x".repeat(1_000_000);
         running.feed(&(0..12).map(|id| record("b", id, &format!("{id}{padding}"))).collect::<String>());
-        while lab.calls("UploadPart").is_empty() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        lab.wait_for_calls("UploadPart", 1);
         running.feed(&(state("b", 2) + "no message\n" + &record("a", 2, "late") + &state("a", 3) + &complete("a")));
         std::thread::sleep(Duration::from_millis(300));
         lab.sandbox().faults().release();

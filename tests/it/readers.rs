@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::formats::Tables;
-use crate::lab::{Lab, catalog, complete, records, state};
+use crate::lab::{Lab, catalog, complete, records, state, until};
 use crate::python::{python, python_at, python_with_duckdb_iceberg};
 
 fn data(name: &str) -> PathBuf {
@@ -176,9 +176,7 @@ fn a_polling_reader_never_sees_an_empty_partial_or_mixed_table() {
         let looks = || std::fs::read_to_string(stop.with_extension("polls")).map_or(0, |text| text.len());
         let two_looks = || {
             let before = looks();
-            while looks() < before + 2 && !reader.is_finished() {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
+            until("two looks", || looks() >= before + 2 || reader.is_finished());
         };
         two_looks();
         for version in 1..=4_u64 {

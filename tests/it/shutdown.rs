@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::ioctl_fionread;
 use sandbox::{Action, Fault};
 use serde_json::json;
 
 use crate::formats::{Tables, is_switching};
-use crate::lab::{Lab, Running, catalog, complete, record, records, state};
+use crate::lab::{Lab, Running, catalog, complete, record, records, state, until};
 
 /// Enough rows of one day to have parts in flight, each with a text of its own.
 fn large(stream: &str) -> String {
@@ -24,9 +25,7 @@ fn signals_undo_what_is_not_committed() {
             let config = tables.config_of_parts(&lab, json!({}));
             let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
             running.feed(&(large("a") + &state("a", 1)));
-            while lab.calls("UploadPart").is_empty() {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            lab.wait_for_calls("UploadPart", 1);
             let begun = Instant::now();
             running.signal(signal);
             // The input stays open: its end is an order to commit, and might be seen first.
@@ -213,16 +212,9 @@ fn a_signal_ends_a_process_whose_output_nobody_takes() {
     // Many times what a pipe holds.
     let input: String = (0..10_000).map(|id| state("a", id)).collect();
     let feeding = std::thread::spawn(move || drop(std::io::Write::write_all(&mut stdin, input.as_bytes())));
-    let blocked = || {
-        let wait = std::fs::read_to_string(format!("/proc/{}/wchan", child.id())).unwrap_or_default();
-        let stack = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
-        let tasks = stack.map(|task| std::fs::read_to_string(task.unwrap().path().join("wchan")).unwrap_or_default());
-        wait.contains("pipe_write") || tasks.into_iter().any(|task| task.contains("pipe_write"))
-    };
-    let begun = Instant::now();
-    while !blocked() && begun.elapsed() < Duration::from_secs(5) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    // A pipe holds 64 KiB, and only whole lines are put there.
+    let stdout = child.stdout.take().unwrap();
+    until("the pipe is full", || ioctl_fionread(&stdout).unwrap() >= 60_000);
     let begun = Instant::now();
     let killed = std::process::Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
     assert!(killed.unwrap().success());
@@ -254,9 +246,7 @@ fn a_commit_that_hangs_does_not_outlive_a_dead_source() {
                 lab.sandbox().faults().add(Fault { times: None, ..Fault::next(last, Action::Drop) });
                 let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
                 running.feed(&(records("a", 1..4, "x") + &state("a", 1)));
-                while lab.calls(last.split_once(':').unwrap().1).len() < 2 {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
+                lab.wait_for_calls(last.split_once(':').unwrap().1, 2);
                 let begun = Instant::now();
                 let ran = running.end();
                 assert!(begun.elapsed() < Duration::from_secs(50), "{tables:?}: {:?}", begun.elapsed());
