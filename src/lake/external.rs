@@ -12,6 +12,7 @@ use super::table::{Location, Plan, parameter};
 use super::{LakeTable, Watch, definition};
 use crate::aws::{Aws, Patience};
 use crate::failure::Failure;
+use crate::schema::partition::PartitionBy;
 
 /// A table that was read so lately is not read again before objects are published.
 const FRESH: Duration = Duration::from_secs(30);
@@ -116,7 +117,7 @@ fn same_place(plan: &Plan, table: &Table) -> anyhow::Result<()> {
 async fn register_partitions(
     catalog: &Catalog<'_>,
     plan: &Plan,
-    ready: Option<Ready>,
+    mut ready: Option<Ready>,
     partitions: &[Values],
 ) -> anyhow::Result<()> {
     let Some(by) = plan.partition_by.as_ref().filter(|_| !partitions.is_empty()) else { return Ok(()) };
@@ -127,7 +128,6 @@ async fn register_partitions(
     let in_order = |partition: &Partition| {
         glue::partition_location(partition) == Some(folder(partition.values())) && has_columns(plan, partition)
     };
-    let mut ready = ready;
     // Each comes with all its columns, so no more are held than one call brings.
     for partitions in partitions.chunks(PER_GET) {
         let is_new = ready.as_ref().is_some_and(|ready| ready.is_new);
@@ -149,28 +149,38 @@ async fn register_partitions(
         let define = |values: &Values, (): &()| definition::partition(storage, values, &folder(values));
         let raced = catalog.create_partitions(&plan.name, new, define).await?;
         known.extend(catalog.known_partitions(&plan.name, &raced).await?);
-        for partition in &known {
-            if glue::partition_location(partition) != Some(folder(partition.values())) {
-                return Err(Failure::config(format!(
-                    "partition {} of {} does not lie in its folder under {}, where this sync writes: point it there, \
-                     or drop it",
-                    by.told(partition.values()),
-                    plan.name,
-                    plan.location.uri()
-                )));
-            }
-        }
-        let stale = known.iter().filter_map(|partition| definition::partition_in_step(storage, partition));
-        let stale = stale.map(|input| (input.values().to_vec(), input)).collect();
-        if let Some(gone) = catalog.update_partitions(&plan.name, stale, PartitionInput::clone).await?.first() {
-            let gone = by.told(gone);
-            return Err(Failure::transient(format!(
-                "partition {gone} of {} was dropped meanwhile: try again",
-                plan.name
+        let astray = known.iter().find(|found| glue::partition_location(found) != Some(folder(found.values())));
+        if let Some(astray) = astray {
+            return Err(Failure::config(format!(
+                "partition {} of {} does not lie in its folder under {}, where this sync writes: point it there, or \
+                 drop it",
+                by.told(astray.values()),
+                plan.name,
+                plan.location.uri()
             )));
         }
+        bring_in_step(catalog, plan, by, storage, &known).await?;
     }
     Ok(())
+}
+
+/// Gives partitions that exist the columns that their table has and they lack.
+async fn bring_in_step(
+    catalog: &Catalog<'_>,
+    plan: &Plan,
+    by: &PartitionBy,
+    storage: &StorageDescriptor,
+    known: &[Partition],
+) -> anyhow::Result<()> {
+    let stale = known.iter().filter_map(|partition| definition::partition_in_step(storage, partition));
+    let stale = stale.map(|input| (input.values().to_vec(), input)).collect();
+    match catalog.update_partitions(&plan.name, stale, PartitionInput::clone).await?.first() {
+        None => Ok(()),
+        Some(gone) => {
+            let gone = by.told(gone);
+            Err(Failure::transient(format!("partition {gone} of {} was dropped meanwhile: try again", plan.name)))
+        }
+    }
 }
 
 /// Whether a partition has every column that is written: engines read it by its own.

@@ -250,10 +250,10 @@ async fn carry_out(
 
 /// How the partitions in the catalog differ from those in the area.
 struct Todo {
-    create: Vec<(Values, Location)>,
+    create: BTreeMap<Values, Location>,
     point: Vec<(Values, (Partition, Location))>,
     delete: Vec<Values>,
-    _held: Reservation,
+    held: Reservation,
 }
 
 impl Todo {
@@ -265,25 +265,36 @@ impl Todo {
         folders: &Folders,
         budget: &Budget,
     ) -> anyhow::Result<Self> {
-        let mut wanted = partitions_of(table, &mark.target, folders)?;
-        let mut held = budget.reserve(PARTITION_BYTES * wanted.len() as u64);
-        let (mut point, mut delete) = (Vec::new(), Vec::new());
-        let compare = |page: Vec<Partition>| {
-            for mut partition in page {
-                match wanted.remove(partition.values()) {
-                    None => delete.push(partition.values.take().unwrap_or_default()),
-                    Some(place) if glue::partition_location(&partition).as_ref() != Some(&place) => {
-                        // Its storage is replaced as a whole.
-                        partition.storage_descriptor = None;
-                        point.push((partition.values().to_vec(), (partition, place)));
-                    }
-                    Some(_) => {}
+        let mut todo = Self::beside_none(partitions_of(table, &mark.target, folders)?, budget);
+        catalog.each_partition(name, |page| todo.compare(page)).await?;
+        Ok(todo)
+    }
+
+    /// What there is to do as long as the catalog is not known to have any partition.
+    fn beside_none(wanted: BTreeMap<Values, Location>, budget: &Budget) -> Self {
+        let mut todo = Self { create: wanted, point: Vec::new(), delete: Vec::new(), held: budget.reserve(0) };
+        todo.count();
+        todo
+    }
+
+    /// Takes in partitions that the catalog has.
+    fn compare(&mut self, page: Vec<Partition>) {
+        for mut partition in page {
+            match self.create.remove(partition.values()) {
+                None => self.delete.push(partition.values.take().unwrap_or_default()),
+                Some(place) if glue::partition_location(&partition).as_ref() != Some(&place) => {
+                    // Its storage is replaced as a whole.
+                    partition.storage_descriptor = None;
+                    self.point.push((partition.values().to_vec(), (partition, place)));
                 }
+                Some(_) => {}
             }
-            held.resize(PARTITION_BYTES * (wanted.len() + point.len() + delete.len()) as u64);
-        };
-        catalog.each_partition(name, compare).await?;
-        Ok(Self { create: wanted.into_iter().collect(), point, delete, _held: held })
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.held.resize(PARTITION_BYTES * (self.create.len() + self.point.len() + self.delete.len()) as u64);
     }
 
     fn is_empty(&self) -> bool {
@@ -293,7 +304,7 @@ impl Todo {
     /// The new rows come before the old ones go. What was raced for shows in the next comparison.
     async fn apply(self, catalog: &Catalog<'_>, name: &TableName, storage: &StorageDescriptor) -> anyhow::Result<()> {
         let new = |values: &Values, place: &Location| definition::partition(storage, values, place);
-        catalog.create_partitions(name, self.create, new).await?;
+        catalog.create_partitions(name, self.create.into_iter().collect(), new).await?;
         let instead = |(old, place): &(Partition, Location)| definition::partition_instead(storage, old, place);
         catalog.update_partitions(name, self.point, instead).await?;
         catalog.delete_partitions(name, self.delete).await
@@ -395,4 +406,52 @@ fn remember_previous(table: &Table, sync_id: Option<i64>, target: &Location, inp
     };
     leftovers.extend(previous);
     leftovers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(uri: &str) -> Location {
+        Location::parse(uri).unwrap()
+    }
+
+    fn partition(value: &str, uri: &str) -> Partition {
+        let storage = StorageDescriptor::builder().location(uri).build();
+        Partition::builder().values(value).storage_descriptor(storage).build()
+    }
+
+    #[test]
+    fn what_differs_is_created_pointed_or_deleted_and_counted_as_memory() {
+        let budget = Budget::new(1 << 20);
+        let wanted = ["1", "2", "3"].map(|day| (vec![day.to_owned()], at(&format!("s3://b/area/day={day}/"))));
+        let mut todo = Todo::beside_none(wanted.into(), &budget);
+        assert_eq!(budget.used(), 3 * PARTITION_BYTES);
+        todo.compare(vec![partition("2", "s3://b/area/day=2/"), partition("3", "s3://b/old/day=3/")]);
+        assert_eq!(budget.used(), 2 * PARTITION_BYTES);
+        todo.compare(["4", "5", "6"].map(|day| partition(day, "s3://b/old/")).into());
+        assert_eq!(budget.used(), 5 * PARTITION_BYTES);
+        assert_eq!(todo.create.keys().collect::<Vec<_>>(), [&["1"]]);
+        let [(values, (instead, place))] = &todo.point[..] else { panic!("{:?}", todo.point) };
+        assert_eq!(
+            (&values[..], place, instead.storage_descriptor()),
+            (&["3".to_owned()][..], &at("s3://b/area/day=3/"), None)
+        );
+        assert_eq!(todo.delete, [["4"], ["5"], ["6"]]);
+        assert!(!todo.is_empty());
+        drop(todo);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn folders_are_counted_once() {
+        let budget = Budget::new(1 << 20);
+        let mut folders = Folders::new(&budget);
+        for folder in ["area/day=1", "area/day=2", "area/day=1"] {
+            folders.add(folder);
+        }
+        assert_eq!(budget.used(), 2 * (FOLDER_BYTES + 10));
+        drop(folders);
+        assert_eq!(budget.used(), 0);
+    }
 }

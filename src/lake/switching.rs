@@ -74,12 +74,14 @@ impl Switching {
     /// Takes the switches that are done, and waits a little for those that are not.
     pub(super) async fn collect(&mut self, work: &mut [Work<'_>], watch: &Watch) {
         let until = Instant::now() + GRACE;
+        let hurried = watch.is_hurried_for(HURRIED);
+        tokio::pin!(hurried);
         while !self.tasks.is_empty() {
             tokio::select! {
                 biased;
                 () = self.one_more() => {}
                 () = tokio::time::sleep_until(until) => break,
-                () = watch.is_hurried_for(HURRIED) => break,
+                () = &mut hurried => break,
             }
         }
         self.take_ended(work);

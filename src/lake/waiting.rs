@@ -97,6 +97,24 @@ impl Inventory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claim::{Position, StreamIndex};
+
+    #[test]
+    fn claims_that_wait_are_memory_until_the_switch() {
+        let budget = Budget::new(1 << 20);
+        let mut waiting = Waiting::new(&budget);
+        for round in 1..=3 {
+            let mut claims = vec![
+                Claim::open(StreamIndex(0), Position(2 * round)),
+                Claim::open(StreamIndex(0), Position(2 * round + 1)),
+            ];
+            waiting.take_in(Kind::External, &mut Vec::new(), &mut claims);
+            assert_eq!(claims.len(), 0);
+            assert_eq!((waiting.bytes(), budget.used()), (2 * round * CLAIM_BYTES, 2 * round * CLAIM_BYTES));
+        }
+        assert_eq!(waiting.end().len(), 6);
+        assert_eq!((waiting.bytes(), budget.used()), (0, 0));
+    }
 
     #[test]
     fn an_inventory_knows_its_objects_in_any_order() {

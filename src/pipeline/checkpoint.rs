@@ -139,18 +139,6 @@ impl Sync {
         Ok(())
     }
 
-    /// What is remembered of objects that wait for a switch is memory that nothing but the switch frees.
-    fn watch_waiting_objects(&self) -> anyhow::Result<()> {
-        let waiting = self.lake.as_ref().map_or(0, Lake::waiting_bytes);
-        if waiting <= self.budget.limit() / 4 {
-            return Ok(());
-        }
-        Err(Failure::config(
-            "the names of objects that wait for full refreshes to end fill a quarter of the memory: partition by less, \
-             or raise memory_limit_mb or target_file_size_mb",
-        ))
-    }
-
     /// Receipts to the ledger, states to stdout; the first failure ends the sync.
     pub(super) fn settle(&mut self, (lake, outcome): (Lake, Outcome)) -> anyhow::Result<()> {
         let begun = self.in_flight.take().map(|in_flight| in_flight.begun);
@@ -172,6 +160,30 @@ impl Sync {
         if let Some(error) = outcome.failures.into_iter().next() {
             return Err(self.part_failure().unwrap_or(error));
         }
-        self.watch_waiting_objects()
+        leaves_room(self.lake.as_ref().map_or(0, Lake::waiting_bytes), self.budget.limit())
+    }
+}
+
+/// What is remembered of objects that wait for a switch is memory that nothing but the switch frees.
+fn leaves_room(waiting: u64, limit: u64) -> anyhow::Result<()> {
+    if waiting <= limit / 4 {
+        return Ok(());
+    }
+    Err(Failure::config(
+        "the names of objects that wait for full refreshes to end fill a quarter of the memory: partition by less, or \
+         raise memory_limit_mb or target_file_size_mb",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{FailureKind, classify};
+
+    #[test]
+    fn what_waits_for_switches_may_take_a_quarter_of_the_memory() {
+        assert!(leaves_room(16, 64).is_ok());
+        let error = leaves_room(17, 64).unwrap_err();
+        assert_eq!(classify(&error).kind, FailureKind::Config);
     }
 }
