@@ -7,11 +7,15 @@ writes DIR/messages.jsonl and DIR/catalog.json. The same variant, size and seed 
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import random
 
 EMITTED_AT = 1_795_341_048_927
+PER_MILLISECOND = 18
+"""Records that the real source-faker emits with one time."""
+emitted = itertools.count()
 MB = 1_000_000
 
 GIVEN = "Keira Tomás Aiko Zoë Łukasz Amélie Björn Noor Chidi Siobhán Marcus Delia Yuki Ravi Ingrid Pascal".split()
@@ -135,7 +139,8 @@ def stream(name, schema, **more):
 
 def line(name, members):
     data = ",".join([f'"{key}":{value}' for key, value in members])
-    return f'{{"type":"RECORD","record":{{"stream":"{name}","data":{{{data}}},"emitted_at":{EMITTED_AT}}}}}\n'
+    emitted_at = EMITTED_AT + next(emitted) // PER_MILLISECOND
+    return f'{{"type":"RECORD","record":{{"stream":"{name}","data":{{{data}}},"emitted_at":{emitted_at}}}}}\n'
 
 
 def state(name, n):

@@ -34,6 +34,10 @@ impl Bits {
         self.len += 1;
     }
 
+    fn last(&self) -> bool {
+        self.len > 0 && self.bytes.last().is_some_and(|last| last & 1 << ((self.len - 1) % 8) != 0)
+    }
+
     fn take(&mut self) -> BooleanBuffer {
         let bits = std::mem::take(self);
         BooleanBuffer::new(Buffer::from_vec(bits.bytes), 0, bits.len)
@@ -123,6 +127,49 @@ impl Column {
             Values::Decimal { values, .. } => values.push(0),
             Values::Text { ends, .. } | Values::List { ends, .. } => ends.push(ends.last().copied().unwrap_or(0)),
             Values::Struct(members) => members.iter_mut().for_each(Self::append_null),
+        }
+    }
+
+    /// Appends the value of the last row once more. `false`, and nothing appended, where there is no row, or more to copy
+    /// than numbers.
+    pub(super) fn append_again(&mut self) -> bool {
+        let can = self.valid.len > 0 && self.ends_in_numbers();
+        if can {
+            self.repeat();
+        }
+        can
+    }
+
+    /// Whether the last row is of numbers, NULLs and empty lists.
+    fn ends_in_numbers(&self) -> bool {
+        match &self.values {
+            Values::Text { .. } => false,
+            Values::List { ends, .. } => match ends[..] {
+                [.., start, end] => start == end,
+                [end] => end == 0,
+                [] => false,
+            },
+            Values::Struct(members) => members.iter().all(Self::ends_in_numbers),
+            _ => true,
+        }
+    }
+
+    fn repeat(&mut self) {
+        fn last<T: Copy>(values: &mut Vec<T>) {
+            values.extend(values.last().copied());
+        }
+        let is_valid = self.valid.last();
+        self.valid.push(is_valid);
+        self.nulls += usize::from(!is_valid);
+        match &mut self.values {
+            Values::Boolean(values) => values.push(values.last()),
+            Values::Int32(values) => last(values),
+            Values::Int64(values) => last(values),
+            Values::Float32(values) => last(values),
+            Values::Float64(values) => last(values),
+            Values::Decimal { values, .. } => last(values),
+            Values::Text { ends, .. } | Values::List { ends, .. } => last(ends),
+            Values::Struct(members) => members.iter_mut().for_each(Self::repeat),
         }
     }
 

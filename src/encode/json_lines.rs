@@ -153,7 +153,7 @@ impl Lines {
         }
         self.copy(walk);
         let mark = self.bytes.len() - node.key.as_bytes().len() - usize::from(comma);
-        match self.value(node, raw, walk) {
+        match self.coerced(node, raw, walk) {
             Ok(()) => true,
             Err(problem) => {
                 self.bytes.truncate(mark);
@@ -190,6 +190,7 @@ impl Lines {
     /// Copies what was left to be copied. Nothing else may be written before.
     fn copy(&mut self, walk: &Walk<'_, '_>) {
         let same = std::mem::take(&mut self.same);
+        // It is a part of this very text: that is where its keys were found.
         if !same.is_empty() {
             self.bytes.extend_from_slice(walk.text.as_bytes().get(same).unwrap_or_default());
         }
@@ -197,11 +198,20 @@ impl Lines {
 
     /// Appends a value that is not null, or nothing that counts.
     fn value<'a>(&mut self, node: &Node, raw: &'a str, walk: &mut Walk<'a, '_>) -> Result<(), Problem> {
+        if stays(node, raw, walk) {
+            self.bytes.extend_from_slice(raw.as_bytes());
+            return Ok(());
+        }
+        self.coerced(node, raw, walk)
+    }
+
+    /// The same for a value that does not stay as it came.
+    fn coerced<'a>(&mut self, node: &Node, raw: &'a str, walk: &mut Walk<'a, '_>) -> Result<(), Problem> {
         let out = &mut self.bytes;
         match &node.kind {
             NodeKind::Struct { .. } => return self.members(node, raw, walk),
             NodeKind::Array(element) => return self.elements(element, raw, walk),
-            _ if stays(node, raw, walk) => out.extend_from_slice(raw.as_bytes()),
+            // One that is a boolean stays.
             NodeKind::Boolean => return coerce::boolean(raw).map(drop),
             NodeKind::Integer(width) => json::write_integer(coerce::integer(raw, *width)?, out),
             NodeKind::Number(width) => {

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use serde_json::value::RawValue;
 
 use super::layout::MetadataColumns;
@@ -27,6 +28,8 @@ pub(super) struct Metadata {
 #[derive(Debug)]
 pub(super) struct Text {
     kind: Kind,
+    /// Whether the record before had another.
+    pub(super) is_new: bool,
     json: String,
     line: Vec<u8>,
 }
@@ -43,7 +46,8 @@ impl Text {
     fn new(node: &Node) -> Self {
         let kinds = [Kind::RawId, Kind::ExtractedAt, Kind::Meta];
         let kind = METADATA_NAMES.iter().zip(kinds).find(|(name, _)| **name == &*node.path);
-        Self { kind: kind.map_or(Kind::GenerationId, |(_, kind)| kind), json: String::new(), line: Vec::new() }
+        let kind = kind.map_or(Kind::GenerationId, |(_, kind)| kind);
+        Self { kind, is_new: true, json: String::new(), line: Vec::new() }
     }
 
     /// The JSON text, none for NULL, and the member as a line has it, if that is known.
@@ -53,37 +57,37 @@ impl Text {
 }
 
 impl Metadata {
-    /// The values for a record, in the order of the columns.
+    /// The values for a record, in the order of the columns. An error means a defect.
     pub(super) fn of<'n>(
         &mut self,
         row: &Row<'_>,
         changes: &[Change],
         columns: &MetadataColumns,
         nodes: impl Iterator<Item = &'n Node>,
-    ) -> (&mut [Text], &mut Losses) {
+    ) -> anyhow::Result<(&mut [Text], &mut Losses)> {
         let first = self.texts.is_empty();
         if first {
             self.texts = nodes.map(Text::new).collect();
         }
         let has_changes = !changes.is_empty() || row.source_changes.is_some_and(|changes| changes != "[]");
         for text in &mut self.texts {
-            let is_new = match text.kind {
+            text.is_new = match text.kind {
                 Kind::RawId => true,
                 Kind::ExtractedAt => row.emitted_at_ms != self.emitted_at_ms,
                 Kind::Meta => has_changes || self.has_changes,
                 Kind::GenerationId => false,
             };
-            if first || is_new {
+            text.is_new |= first;
+            if text.is_new {
                 text.line.clear();
                 let mut json = std::mem::take(&mut text.json).into_bytes();
                 json.clear();
                 write(text.kind, columns, row, changes, &mut json);
-                // All of it is made of texts.
-                text.json = String::from_utf8(json).unwrap_or_default();
+                text.json = String::from_utf8(json).context("a metadata column is no text")?;
             }
         }
         (self.emitted_at_ms, self.has_changes) = (row.emitted_at_ms, has_changes);
-        (&mut self.texts, &mut self.unseen)
+        Ok((&mut self.texts, &mut self.unseen))
     }
 
     pub(super) fn memory(&self) -> usize {

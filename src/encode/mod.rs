@@ -116,13 +116,15 @@ impl Encoder {
         record.give_back(slots, members);
         if let Some(columns) = &layout.options().metadata {
             let nodes = layout.metadata_nodes();
-            let (texts, unseen) = metadata.of(row, &changes, columns, nodes.clone().map(|(_, node)| node));
+            let (texts, unseen) = metadata.of(row, &changes, columns, nodes.clone().map(|(_, node)| node))?;
             let mut walk = Walk::anywhere(unseen);
             for ((position, node), text) in nodes.zip(texts) {
+                let is_new = text.is_new;
                 let (raw, line) = text.parts();
                 match body {
                     Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
-                    Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
+                    Body::Groups(groups) if is_new => groups.append(position, node, raw, &mut walk),
+                    Body::Groups(groups) => groups.append_again(position, node, raw, &mut walk),
                 }
             }
         }

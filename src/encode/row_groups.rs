@@ -154,6 +154,19 @@ impl RowGroups {
         }
     }
 
+    /// The same for a value that the row before had, too.
+    pub(super) fn append_again<'a>(
+        &mut self,
+        position: usize,
+        node: &Node,
+        raw: Option<&'a str>,
+        walk: &mut Walk<'a, '_>,
+    ) {
+        if !self.columns.get_mut(position).is_some_and(Column::append_again) {
+            self.append(position, node, raw, walk);
+        }
+    }
+
     pub(super) fn end(&mut self) -> anyhow::Result<()> {
         self.rows += 1;
         if self.holds_huge() {
