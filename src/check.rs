@@ -65,7 +65,7 @@ async fn account(aws: &Aws, patience: &Patience) -> Result<String, AwsError> {
     let operation = Operation { service: "sts", name: "GetCallerIdentity" };
     let answer = patience
         .run(Doubt::Repeat, || async {
-            aws.call(operation, "the credentials", aws.sts.get_caller_identity().send()).await
+            aws.call(operation, "the credentials", || aws.sts.get_caller_identity().send()).await
         })
         .await?;
     answer.account.ok_or_else(|| AwsError::odd_answer(operation, "the credentials", "an account"))
@@ -102,7 +102,7 @@ async fn bucket(aws: &Aws, config: &Config, token: &str) -> anyhow::Result<()> {
                 .set_server_side_encryption(encryption)
                 .set_ssekms_key_id(config.kms_key_id.clone())
                 .body(body);
-            aws.call(call("PutObject"), &resource, request.send()).await
+            aws.call(call("PutObject"), &resource, || request.send()).await
         });
         Ok(put.await?)
     });
@@ -120,7 +120,7 @@ async fn bucket(aws: &Aws, config: &Config, token: &str) -> anyhow::Result<()> {
     let deleted = in_time("deleting from the bucket", async {
         let delete = patience.run(Doubt::Repeat, || async {
             let request = aws.s3.delete_object().bucket(&config.bucket).key(&key);
-            aws.call(call("DeleteObject"), &resource, request.send()).await
+            aws.call(call("DeleteObject"), &resource, || request.send()).await
         });
         Ok(delete.await?)
     });
@@ -136,13 +136,13 @@ async fn read_back(aws: &Aws, config: &Config, key: &str, resource: &str, patien
     patience
         .run(Doubt::Repeat, || async {
             let request = aws.s3.list_objects_v2().bucket(&config.bucket).prefix(key).max_keys(1);
-            aws.call(Operation { service: "s3", name: "ListObjectsV2" }, resource, request.send()).await
+            aws.call(Operation { service: "s3", name: "ListObjectsV2" }, resource, || request.send()).await
         })
         .await?;
     let answer = patience
         .run(Doubt::Repeat, || async {
             let request = aws.s3.get_object().bucket(&config.bucket).key(key);
-            aws.call(Operation { service: "s3", name: "GetObject" }, resource, request.send()).await
+            aws.call(Operation { service: "s3", name: "GetObject" }, resource, || request.send()).await
         })
         .await?;
     let body = answer.body.collect().await.map_err(|error| {

@@ -84,27 +84,26 @@ impl Aws {
     }
 
     /// Makes one call: counts it and turns the SDK's error into ours. Calls to the catalogs may have to wait for their
-    /// turn.
+    /// turn. The SDK's futures are large, so one exists only while its call is under way: thousands may be waiting.
     ///
     /// # Errors
     /// What the service or the network said.
-    pub async fn call<T, E>(
+    pub async fn call<T, E, Sent>(
         &self,
         operation: Operation,
         resource: &str,
-        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        send: impl FnOnce() -> Sent,
     ) -> Result<T, AwsError>
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
+        Sent: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     {
-        // The SDK's futures are large; a boxed one keeps the callers' small.
-        let call = Box::pin(call);
         // Nobody closes the semaphore. Bodies have limits of their own.
         let _turn = if operation.service == "s3" { None } else { self.catalog_calls.acquire().await.ok() };
         if let Ok(mut calls) = self.calls.lock() {
             *calls.entry(operation.name).or_default() += 1;
         }
-        call.await.map_err(|error| AwsError::new(operation, resource.to_owned(), &error))
+        Box::pin(send()).await.map_err(|error| AwsError::new(operation, resource.to_owned(), &error))
     }
 
     /// How many calls were made so far, by operation.

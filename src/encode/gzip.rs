@@ -29,7 +29,7 @@ impl Gzip {
     }
 
     /// Ends the member.
-    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> anyhow::Result<()> {
         self.run(&[], FlushCompress::Finish, out)?;
         out.extend_from_slice(&self.crc.sum().to_le_bytes());
         out.extend_from_slice(&self.crc.amount().to_le_bytes());

@@ -1,11 +1,12 @@
 //! JSON Lines: one object a line, keys in the order of the columns, NULL members left out.
 //!
 //! Most members are written as they came, and most of these come in the order of the columns: what lies together in the
-//! record is copied together.
+//! record is copied together. Compression goes on [beside](super::beside), while more lines are written.
 
 use std::ops::Range;
 
-use super::gzip::Gzip;
+use super::beside::Beside;
+use super::gzip::{COMPRESSOR_BYTES, Gzip};
 use super::plan::{Node, NodeKind};
 use super::walk::{Walk, present};
 use super::{TimestampStyle, as_u64, json};
@@ -18,25 +19,47 @@ const MILLIS_PER_DAY: i64 = 86_400_000;
 /// How many bytes of lines collect before they are compressed.
 const SLICE_BYTES: usize = 256 * 1024;
 
-/// The lines of one object.
+/// The lines of one object. What is known of the compressed ones is from before the slice that is being compressed, so
+/// that nothing depends on how long that takes.
 #[derive(Debug)]
 pub(super) struct JsonLines {
     /// Lines that have not been compressed; without compression, the output.
     lines: Lines,
     /// Whether the line has a member.
     comma: bool,
-    gzip: Option<Gzip>,
+    gzip: Option<Beside<Compressor>>,
     output: Vec<u8>,
-    /// Bytes that were compressed, and what left.
+    /// Bytes that are being compressed, that were, and that left.
+    away: usize,
     compressed: u64,
     taken: u64,
 }
 
+#[derive(Debug)]
+struct Compressor {
+    gzip: Gzip,
+    output: Vec<u8>,
+    /// The lines that were compressed last; their memory is for those that come.
+    lines: Vec<u8>,
+}
+
+impl Compressor {
+    fn new() -> Self {
+        Self { gzip: Gzip::new(), output: Vec::new(), lines: Vec::new() }
+    }
+
+    fn compress(&mut self) -> anyhow::Result<()> {
+        self.gzip.write(&self.lines, &mut self.output)?;
+        self.lines.clear();
+        Ok(())
+    }
+}
+
 impl JsonLines {
     pub(super) fn new(gzip: bool, style: TimestampStyle) -> Self {
-        let gzip = gzip.then(Gzip::new);
+        let gzip = gzip.then(|| Beside::new(Compressor::new()));
         let lines = Lines { style, bytes: Vec::new(), same: 0..0 };
-        Self { lines, comma: false, gzip, output: Vec::new(), compressed: 0, taken: 0 }
+        Self { lines, comma: false, gzip, output: Vec::new(), away: 0, compressed: 0, taken: 0 }
     }
 
     pub(super) fn begin(&mut self) {
@@ -73,27 +96,41 @@ impl JsonLines {
 
     pub(super) fn end(&mut self) -> anyhow::Result<()> {
         self.lines.bytes.extend_from_slice(b"}\n");
-        if self.gzip.is_some() && self.lines.bytes.len() >= SLICE_BYTES {
-            self.compress()?;
-        }
-        Ok(())
+        if self.lines.bytes.len() >= SLICE_BYTES { self.give() } else { Ok(()) }
     }
 
-    fn compress(&mut self) -> anyhow::Result<()> {
+    /// Has the collected lines compressed, if they are to be.
+    fn give(&mut self) -> anyhow::Result<()> {
+        self.settle()?;
+        let Some(gzip) = &mut self.gzip else { return Ok(()) };
+        self.away = self.lines.bytes.len();
+        std::mem::swap(&mut self.lines.bytes, &mut gzip.here()?.lines);
+        gzip.give(Compressor::compress)
+    }
+
+    /// Waits for the lines that are being compressed, and takes what has come of them.
+    fn settle(&mut self) -> anyhow::Result<()> {
         if let Some(gzip) = &mut self.gzip {
-            gzip.write(&self.lines.bytes, &mut self.output)?;
-            self.compressed += as_u64(self.lines.bytes.len());
-            self.lines.bytes.clear();
+            self.output.append(&mut gzip.here()?.output);
+            self.compressed += as_u64(std::mem::take(&mut self.away));
         }
         Ok(())
     }
 
-    pub(super) fn memory(&self) -> u64 {
-        as_u64(self.lines.bytes.capacity() + self.output.capacity()) + self.gzip.as_ref().map_or(0, Gzip::memory)
+    pub(super) fn is_busy(&self) -> bool {
+        self.gzip.as_ref().is_some_and(Beside::is_away)
+    }
+
+    pub(super) fn memory(&mut self) -> u64 {
+        let compressor = self.gzip.as_mut().map_or(0, |gzip| match gzip.look() {
+            Some(here) => as_u64(here.lines.capacity() + here.output.capacity()) + here.gzip.memory(),
+            None => 2 * as_u64(self.away) + COMPRESSOR_BYTES,
+        });
+        as_u64(self.lines.bytes.capacity() + self.output.capacity()) + compressor
     }
 
     pub(super) fn encoded(&self) -> u64 {
-        let waiting = as_u64(self.lines.bytes.len());
+        let waiting = as_u64(self.lines.bytes.len() + self.away);
         let output = self.taken + as_u64(self.output.len());
         match &self.gzip {
             None => output + waiting,
@@ -113,14 +150,12 @@ impl JsonLines {
     }
 
     pub(super) fn finish(mut self) -> anyhow::Result<Vec<u8>> {
-        self.compress()?;
-        match self.gzip {
-            None => Ok(self.lines.bytes),
-            Some(gzip) => {
-                gzip.finish(&mut self.output)?;
-                Ok(self.output)
-            }
-        }
+        self.settle()?;
+        let Some(mut gzip) = self.gzip else { return Ok(self.lines.bytes) };
+        let gzip = &mut gzip.here()?.gzip;
+        gzip.write(&self.lines.bytes, &mut self.output)?;
+        gzip.finish(&mut self.output)?;
+        Ok(self.output)
     }
 }
 

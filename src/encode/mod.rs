@@ -4,8 +4,10 @@
 //! column, and coerces it there: into the output line, or into the column's buffer. Both formats hold the same values.
 //!
 //! An encoder owns its buffers and nothing else until more than a slice of rows has come: Parquet's column writers and
-//! the compressor of JSON Lines exist only from then on.
+//! the compressor of JSON Lines exist only from then on. They are worked with beside the thread that appends; the object
+//! and every answer of the encoder are the same however long that takes, but for [`Encoder::memory`].
 
+mod beside;
 mod column;
 mod dictionaries;
 mod field_ids;
@@ -149,12 +151,21 @@ impl Encoder {
     /// All bytes held: buffers, open column writers and their pages or the compressor, output not taken yet, and what
     /// the footer will be made of.
     #[must_use]
-    pub fn memory(&self) -> u64 {
-        let body = match &self.body {
+    pub fn memory(&mut self) -> u64 {
+        let body = match &mut self.body {
             Body::Lines(lines) => lines.memory(),
             Body::Groups(groups) => groups.memory(),
         };
         body + self.record.memory() + as_u64(self.metadata.memory())
+    }
+
+    /// Whether something may be being encoded beside the caller, so that [`memory`](Self::memory) is a bound.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match &self.body {
+            Body::Lines(lines) => lines.is_busy(),
+            Body::Groups(groups) => groups.is_busy(),
+        }
     }
 
     /// An estimate of the object's size so far, taken output included.

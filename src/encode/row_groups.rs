@@ -1,5 +1,5 @@
 //! Parquet: rows collect in column buffers, a full slice of them goes through the column writers of the open row
-//! group, and a full row group leaves.
+//! group, and a full row group leaves. The slice is encoded [beside](super::beside), while the next one collects.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use arrow_array::ArrayRef;
 use arrow_schema::{FieldRef, Schema};
 
+use super::beside::Beside;
 use super::column::Column;
 use super::int96::Int96Writer;
 use super::layout::Layout;
@@ -97,7 +98,148 @@ fn write_leaves<'w>(
     Ok(())
 }
 
-/// The rows of one object.
+/// Rows on their way into the file.
+#[derive(Debug)]
+struct Slice {
+    columns: Vec<ArrayRef>,
+    /// The bytes of their records.
+    bytes: usize,
+}
+
+impl Slice {
+    /// What the arrays take.
+    fn memory(&self) -> u64 {
+        self.columns.iter().map(|column| as_u64(column.get_buffer_memory_size())).sum()
+    }
+}
+
+/// The object as far as it is encoded.
+#[derive(Debug)]
+struct File {
+    layout: Arc<Layout>,
+    /// Exists from the first slice on, whose values decide what is worth a dictionary.
+    writer: Option<SerializedFileWriter<Vec<u8>>>,
+    /// The writers of the open row group.
+    leaves: Vec<LeafWriter>,
+    footer_bytes: u64,
+}
+
+impl File {
+    fn new(layout: Arc<Layout>) -> Self {
+        Self { layout, writer: None, leaves: Vec::new(), footer_bytes: 0 }
+    }
+
+    fn open(&mut self, first: &[ArrayRef]) -> anyhow::Result<&mut SerializedFileWriter<Vec<u8>>> {
+        if self.writer.is_none() {
+            let parquet = self.layout.parquet()?;
+            let mut wanted = Vec::with_capacity(parquet.leaves);
+            first.iter().for_each(|column| dictionaries::judge(column, &mut wanted));
+            let properties = parquet.properties_with(&wanted);
+            self.writer = Some(SerializedFileWriter::new(Vec::new(), Arc::clone(&parquet.schema), properties)?);
+        }
+        self.writer.as_mut().context("the file is open")
+    }
+
+    /// Writes rows to the open row group, which ends when it has its size.
+    fn encode(&mut self, slice: Slice) -> anyhow::Result<()> {
+        let layout = Arc::clone(&self.layout);
+        let parquet = layout.parquet()?;
+        if self.leaves.is_empty() {
+            self.leaves = leaf_writers(self.open(&slice.columns)?, parquet.arrow.clone())?;
+        }
+        let mut leaves = self.leaves.iter_mut();
+        for (column, field) in slice.columns.into_iter().zip(&parquet.arrow) {
+            write_leaves(field, &column, &mut leaves)?;
+        }
+        if self.open_encoded() >= layout.options().row_group_bytes {
+            self.close_row_group()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last rows of a row group.
+    fn encode_last(&mut self, slice: Slice) -> anyhow::Result<()> {
+        if self.leaves.is_empty() {
+            return self.encode_small_group(slice);
+        }
+        if !slice.columns.is_empty() {
+            self.encode(slice)?;
+        }
+        self.close_row_group()
+    }
+
+    /// Writes a row group of a single slice, one column after the other: a column writer takes up to 100 KB before it
+    /// has seen a value, and a small object of a wide stream must not take that for all its columns at once.
+    fn encode_small_group(&mut self, slice: Slice) -> anyhow::Result<()> {
+        if slice.columns.is_empty() {
+            return Ok(());
+        }
+        let layout = Arc::clone(&self.layout);
+        let parquet = layout.parquet()?;
+        let file = self.open(&slice.columns)?;
+        let properties =
+            if slice.bytes >= HUGE_RECORD { &parquet.bare_properties } else { &Arc::clone(file.properties()) };
+        let mut group = file.next_row_group()?;
+        let types = parquet.schema.get_fields();
+        for ((column, field), column_type) in slice.columns.into_iter().zip(&parquet.arrow).zip(types) {
+            let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
+            // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.
+            let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(properties))?;
+            let mut writers = leaf_writers(&one, vec![Arc::clone(field)])?;
+            write_leaves(field, &column, &mut writers.iter_mut())?;
+            // A huge value must not stay beside its pages.
+            drop(column);
+            for writer in writers {
+                writer.append_to_row_group(&mut group)?;
+            }
+        }
+        group.close()?;
+        file.flush()?;
+        self.footer_bytes += FOOTER_BYTES * as_u64(parquet.leaves);
+        Ok(())
+    }
+
+    fn close_row_group(&mut self) -> anyhow::Result<()> {
+        let leaves = std::mem::take(&mut self.leaves);
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        self.footer_bytes += FOOTER_BYTES * as_u64(leaves.len());
+        let file = self.writer.as_mut().context("a row group has no file")?;
+        let mut group = file.next_row_group()?;
+        for leaf in leaves {
+            leaf.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        file.flush()?;
+        Ok(())
+    }
+
+    fn memory(&self) -> u64 {
+        let output = self.writer.as_ref().map_or(0, |file| file.inner().capacity() + 8 * 1024);
+        as_u64(output) + self.leaves.iter().map(LeafWriter::memory).sum::<u64>() + self.footer_bytes
+    }
+
+    /// What the open row group would be encoded.
+    fn open_encoded(&self) -> u64 {
+        self.leaves.iter().map(LeafWriter::encoded).sum()
+    }
+
+    fn take_output(&mut self) -> Vec<u8> {
+        self.writer.as_mut().map(|file| std::mem::take(file.inner_mut())).unwrap_or_default()
+    }
+
+    fn finish(&mut self) -> anyhow::Result<Encoded> {
+        self.open(&[])?;
+        let mut file = self.writer.take().context("the file is open")?;
+        let footer = file.finish().context("writing the footer")?;
+        let wanted = !self.layout.options().field_ids.is_empty();
+        Ok(Encoded { bytes: std::mem::take(file.inner_mut()), statistics: wanted.then(|| Statistics::of(&footer)) })
+    }
+}
+
+/// The rows of one object. What is known of the file is from before the slice that is being encoded, so that nothing
+/// depends on how long that takes.
 #[derive(Debug)]
 pub(super) struct RowGroups {
     layout: Arc<Layout>,
@@ -105,40 +247,40 @@ pub(super) struct RowGroups {
     /// Rows in the columns, and the bytes of their records.
     rows: usize,
     bytes: usize,
-    /// Exists from the first encoded slice on, whose values decide what is worth a dictionary.
-    file: Option<SerializedFileWriter<Vec<u8>>>,
-    /// The open row group.
-    writers: Vec<LeafWriter>,
-    /// What the open row group holds, and what it would be encoded.
-    open_memory: u64,
+    file: Beside<File>,
+    /// What the file took when it was last seen, and the slice that is being encoded; and the bytes of its records.
+    file_memory: u64,
+    away_bytes: usize,
+    output: Vec<u8>,
+    taken: u64,
     open_encoded: u64,
     /// Record bytes that were encoded.
     encoded_bytes: u64,
-    taken: u64,
-    footer_bytes: u64,
 }
 
 impl RowGroups {
     pub(super) fn new(layout: Arc<Layout>) -> Self {
+        let file = Beside::new(File::new(Arc::clone(&layout)));
         Self {
             layout,
             columns: Vec::new(),
             rows: 0,
             bytes: 0,
-            file: None,
-            writers: Vec::new(),
-            open_memory: 0,
+            file,
+            file_memory: 0,
+            away_bytes: 0,
+            output: Vec::new(),
+            taken: 0,
             open_encoded: 0,
             encoded_bytes: 0,
-            taken: 0,
-            footer_bytes: 0,
         }
     }
 
     /// Makes room for a row of `bytes` bytes.
     pub(super) fn begin(&mut self, bytes: usize) -> anyhow::Result<()> {
         if bytes >= HUGE_RECORD {
-            self.encode_rest()?;
+            self.give(File::encode_last)?;
+            self.settle()?;
         }
         self.encode_huge()?;
         if self.columns.is_empty() {
@@ -172,14 +314,9 @@ impl RowGroups {
         if self.holds_huge() {
             return Ok(());
         }
-        let slice_bytes = (self.layout.parquet()?.leaves * SLICE_BYTES_PER_LEAF).clamp(SLICE_BYTES, MAX_SLICE_BYTES);
-        if self.rows >= SLICE_ROWS || self.bytes >= slice_bytes {
-            self.encode_slice()?;
-            if self.open_encoded >= self.layout.options().row_group_bytes {
-                self.close_row_group()?;
-            }
-        }
-        Ok(())
+        let leaves = self.layout.parquet()?.leaves;
+        let slice_bytes = (leaves * SLICE_BYTES_PER_LEAF).clamp(SLICE_BYTES, MAX_SLICE_BYTES);
+        if self.rows >= SLICE_ROWS || self.bytes >= slice_bytes { self.give(File::encode) } else { Ok(()) }
     }
 
     /// A record that large waits alone until its text is gone, so that the two do not take memory together.
@@ -187,137 +324,88 @@ impl RowGroups {
         self.rows == 1 && self.bytes >= HUGE_RECORD
     }
 
-    /// Encodes a record that is too large to wait for others.
+    /// Encodes a record that is too large to wait for others, and waits until it is.
     pub(super) fn encode_huge(&mut self) -> anyhow::Result<()> {
-        if self.holds_huge() { self.encode_small_group() } else { Ok(()) }
+        if !self.holds_huge() {
+            return Ok(());
+        }
+        self.give(File::encode_last)?;
+        self.settle()
     }
 
     /// The collected rows; none are left.
-    fn take_rows(&mut self) -> anyhow::Result<Vec<ArrayRef>> {
+    fn take_rows(&mut self) -> anyhow::Result<Slice> {
         let fields = &self.layout.parquet()?.arrow;
-        self.encoded_bytes += as_u64(self.bytes);
-        (self.rows, self.bytes) = (0, 0);
-        self.columns.iter_mut().zip(fields).map(|(column, field)| column.take(field)).collect()
+        let columns = self.columns.iter_mut().zip(fields).take(if self.rows > 0 { usize::MAX } else { 0 });
+        let columns = columns.map(|(column, field)| column.take(field)).collect::<anyhow::Result<_>>()?;
+        self.rows = 0;
+        Ok(Slice { columns, bytes: std::mem::take(&mut self.bytes) })
     }
 
-    /// The file, which begins with these rows if it has not begun.
-    fn open_file(&mut self, first: &[ArrayRef]) -> anyhow::Result<&mut SerializedFileWriter<Vec<u8>>> {
-        if self.file.is_none() {
-            let parquet = self.layout.parquet()?;
-            let mut wanted = Vec::with_capacity(parquet.leaves);
-            first.iter().for_each(|column| dictionaries::judge(column, &mut wanted));
-            let properties = parquet.properties_with(&wanted);
-            self.file = Some(SerializedFileWriter::new(Vec::new(), Arc::clone(&parquet.schema), properties)?);
-        }
-        self.file.as_mut().context("the file is open")
+    /// Has the collected rows encoded.
+    fn give(&mut self, encode: fn(&mut File, Slice) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.settle()?;
+        let slice = self.take_rows()?;
+        self.file_memory += slice.memory();
+        self.away_bytes = slice.bytes;
+        self.file.give(move |file| encode(file, slice))
     }
 
-    fn encode_slice(&mut self) -> anyhow::Result<()> {
-        if self.rows == 0 {
-            return Ok(());
+    /// Waits for the slice that is being encoded, and takes what has come of it.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let file = self.file.here()?;
+        let output = file.take_output();
+        self.open_encoded = file.open_encoded();
+        self.file_memory = file.memory();
+        if self.output.is_empty() {
+            self.output = output;
+        } else {
+            self.output.extend_from_slice(&output);
         }
-        let layout = Arc::clone(&self.layout);
-        let fields = &layout.parquet()?.arrow;
-        let columns = self.take_rows()?;
-        if self.writers.is_empty() {
-            self.writers = leaf_writers(self.open_file(&columns)?, fields.clone())?;
-        }
-        let mut writers = self.writers.iter_mut();
-        for (column, field) in columns.into_iter().zip(fields) {
-            write_leaves(field, &column, &mut writers)?;
-        }
-        self.open_memory = self.writers.iter().map(LeafWriter::memory).sum();
-        self.open_encoded = self.writers.iter().map(LeafWriter::encoded).sum();
+        self.encoded_bytes += as_u64(std::mem::take(&mut self.away_bytes));
         Ok(())
     }
 
-    /// Writes all rows there are and ends the row group.
-    fn encode_rest(&mut self) -> anyhow::Result<()> {
-        if self.writers.is_empty() {
-            return self.encode_small_group();
-        }
-        self.encode_slice()?;
-        self.close_row_group()
+    pub(super) fn is_busy(&self) -> bool {
+        self.file.is_away()
     }
 
-    /// Writes a row group of a single slice, one column after the other: a column writer takes up to 100 KB before it
-    /// has seen a value, and a small object of a wide stream must not take that for all its columns at once.
-    fn encode_small_group(&mut self) -> anyhow::Result<()> {
-        if self.rows == 0 {
-            return Ok(());
+    pub(super) fn memory(&mut self) -> u64 {
+        if self.file.is_away()
+            && let Some(file) = self.file.look()
+        {
+            self.file_memory = file.memory();
         }
-        let layout = Arc::clone(&self.layout);
-        let parquet = layout.parquet()?;
-        let huge = self.bytes >= HUGE_RECORD;
-        let columns = self.take_rows()?;
-        let file = self.open_file(&columns)?;
-        let properties = if huge { &parquet.bare_properties } else { &Arc::clone(file.properties()) };
-        let mut group = file.next_row_group()?;
-        let types = parquet.schema.get_fields();
-        for ((column, field), column_type) in columns.into_iter().zip(&parquet.arrow).zip(types) {
-            let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
-            // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.
-            let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(properties))?;
-            let mut writers = leaf_writers(&one, vec![Arc::clone(field)])?;
-            write_leaves(field, &column, &mut writers.iter_mut())?;
-            // A huge value must not stay beside its pages.
-            drop(column);
-            for writer in writers {
-                writer.append_to_row_group(&mut group)?;
-            }
-        }
-        group.close()?;
-        file.flush()?;
-        self.footer_bytes += FOOTER_BYTES * as_u64(parquet.leaves);
-        Ok(())
-    }
-
-    fn close_row_group(&mut self) -> anyhow::Result<()> {
-        let writers = std::mem::take(&mut self.writers);
-        (self.open_memory, self.open_encoded) = (0, 0);
-        if writers.is_empty() {
-            return Ok(());
-        }
-        self.footer_bytes += FOOTER_BYTES * as_u64(writers.len());
-        let file = self.file.as_mut().context("a row group has no file")?;
-        let mut group = file.next_row_group()?;
-        for writer in writers {
-            writer.append_to_row_group(&mut group)?;
-        }
-        group.close()?;
-        file.flush()?;
-        Ok(())
-    }
-
-    pub(super) fn memory(&self) -> u64 {
         let columns: usize = self.columns.iter().map(Column::memory).sum();
-        let output = self.file.as_ref().map_or(0, |file| file.inner().capacity() + 8 * 1024);
-        as_u64(columns + output) + self.open_memory + self.footer_bytes
+        as_u64(columns + self.output.capacity()) + self.file_memory
     }
 
     pub(super) fn encoded(&self) -> u64 {
-        let written = self.taken + as_u64(self.output_len()) + self.open_encoded;
-        let waiting = as_u64(self.bytes);
+        let written = self.taken + as_u64(self.output.len()) + self.open_encoded;
+        let waiting = as_u64(self.bytes + self.away_bytes);
         // What waits will shrink as what came before it did; at first, as JSON mostly does.
         written + (waiting * written).checked_div(self.encoded_bytes).unwrap_or(waiting / 4)
     }
 
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        let output = self.file.as_mut().map(|file| std::mem::take(file.inner_mut())).unwrap_or_default();
-        self.taken += as_u64(output.len());
-        output
+        self.taken += as_u64(self.output.len());
+        std::mem::take(&mut self.output)
     }
 
     pub(super) fn output_len(&self) -> usize {
-        self.file.as_ref().map_or(0, |file| file.inner().len())
+        self.output.len()
     }
 
     pub(super) fn finish(mut self) -> anyhow::Result<Encoded> {
-        self.encode_rest()?;
-        self.open_file(&[])?;
-        let mut file = self.file.take().context("the file is open")?;
-        let footer = file.finish().context("writing the footer")?;
-        let wanted = !self.layout.options().field_ids.is_empty();
-        Ok(Encoded { bytes: std::mem::take(file.inner_mut()), statistics: wanted.then(|| Statistics::of(&footer)) })
+        self.settle()?;
+        let rest = self.take_rows()?;
+        let file = self.file.here()?;
+        file.encode_last(rest)?;
+        let Encoded { bytes, statistics } = file.finish()?;
+        if self.output.is_empty() {
+            return Ok(Encoded { bytes, statistics });
+        }
+        self.output.extend_from_slice(&bytes);
+        Ok(Encoded { bytes: self.output, statistics })
     }
 }

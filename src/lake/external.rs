@@ -68,7 +68,8 @@ async fn ensure(catalog: &Catalog<'_>, plan: &Plan, expected: bool) -> anyhow::R
             None if expected => return Err(dropped(plan)),
             None => {
                 let input = definition::new_table(plan, &plan.location)?;
-                (input.clone(), catalog.create_table(&plan.name, input).await)
+                let result = catalog.create_table(&plan.name, &input).await;
+                (input, result)
             }
             Some(table) => {
                 same_place(plan, &table)?;
@@ -76,7 +77,8 @@ async fn ensure(catalog: &Catalog<'_>, plan: &Plan, expected: bool) -> anyhow::R
                     None => return Ok(Ready { storage: storage(table.storage_descriptor), is_new }),
                     Some(input) => {
                         let version = table.version_id.clone();
-                        (input.clone(), catalog.update_table(&plan.name, version, input, History::Keep).await)
+                        let result = catalog.update_table(&plan.name, version, &input, History::Keep).await;
+                        (input, result)
                     }
                 }
             }

@@ -56,7 +56,7 @@ impl<'a> Catalog<'a> {
         let answer = self
             .patience
             .run(Doubt::Repeat, || async {
-                self.aws.call(glue("GetDatabase"), name, self.aws.glue.get_database().name(name).send()).await
+                self.aws.call(glue("GetDatabase"), name, || self.aws.glue.get_database().name(name).send()).await
             })
             .await;
         match answer {
@@ -81,7 +81,7 @@ impl<'a> Catalog<'a> {
             .patience
             .run(Doubt::Repeat, || async {
                 let request = self.aws.glue.create_database().database_input(input.clone());
-                self.aws.call(glue("CreateDatabase"), name, request.send()).await
+                self.aws.call(glue("CreateDatabase"), name, || request.send()).await
             })
             .await;
         match answer {
@@ -103,7 +103,7 @@ impl<'a> Catalog<'a> {
                     .database_name(&name.database)
                     .name(&name.table)
                     .set_transaction_id(self.transaction.map(str::to_owned));
-                self.aws.call(operation, &name.to_string(), request.send()).await
+                self.aws.call(operation, &name.to_string(), || request.send()).await
             })
             .await;
         match answer {
@@ -120,7 +120,7 @@ impl<'a> Catalog<'a> {
     pub(crate) async fn each_table(&self, database: &str, take: impl FnMut(Vec<Table>)) -> Result<(), AwsError> {
         let page = |next| async {
             let request = self.aws.glue.get_tables().database_name(database).set_next_token(next);
-            let page = self.aws.call(glue("GetTables"), database, request.send()).await?;
+            let page = self.aws.call(glue("GetTables"), database, || request.send()).await?;
             Ok((page.table_list.unwrap_or_default(), page.next_token))
         };
         self.each_page(page, take).await
@@ -130,7 +130,7 @@ impl<'a> Catalog<'a> {
     pub(crate) async fn databases(&self) -> Result<Vec<String>, AwsError> {
         self.pages(|next| async {
             let request = self.aws.glue.get_databases().set_next_token(next);
-            let page = self.aws.call(glue("GetDatabases"), "the catalog", request.send()).await?;
+            let page = self.aws.call(glue("GetDatabases"), "the catalog", || request.send()).await?;
             let names = page.database_list.into_iter().map(|database| database.name).collect();
             Ok((names, page.next_token))
         })
@@ -168,17 +168,16 @@ impl<'a> Catalog<'a> {
     }
 
     /// Creates a table. A doubtful answer comes back as an error: read the table to know.
-    pub(crate) async fn create_table(&self, name: &TableName, input: TableInput) -> Result<(), AwsError> {
+    pub(crate) async fn create_table(&self, name: &TableName, input: &TableInput) -> Result<(), AwsError> {
         self.patience
             .run(Doubt::Ask, || async {
-                let request = self
-                    .aws
-                    .glue
-                    .create_table()
-                    .database_name(&name.database)
-                    .table_input(input.clone())
-                    .set_transaction_id(self.transaction.map(str::to_owned));
-                self.aws.call(glue("CreateTable"), &name.to_string(), request.send()).await.map(|_| ())
+                // Definitions are large, and thousands may wait for their turn.
+                let send = || {
+                    let request = self.aws.glue.create_table().database_name(&name.database);
+                    let transaction = self.transaction.map(str::to_owned);
+                    request.table_input(input.clone()).set_transaction_id(transaction).send()
+                };
+                self.aws.call(glue("CreateTable"), &name.to_string(), send).await.map(|_| ())
             })
             .await
     }
@@ -189,21 +188,18 @@ impl<'a> Catalog<'a> {
         &self,
         name: &TableName,
         version: Option<String>,
-        input: TableInput,
+        input: &TableInput,
         history: History,
     ) -> Result<(), AwsError> {
         let mut attempt = 0;
         loop {
-            let request = self
-                .aws
-                .glue
-                .update_table()
-                .database_name(&name.database)
-                .table_input(input.clone())
-                .set_version_id(version.clone())
-                .skip_archive(history == History::Skip)
-                .set_transaction_id(self.transaction.map(str::to_owned));
-            let result = self.aws.call(glue("UpdateTable"), &name.to_string(), request.send()).await;
+            let send = || {
+                let request = self.aws.glue.update_table().database_name(&name.database).table_input(input.clone());
+                let transaction = self.transaction.map(str::to_owned);
+                let request = request.set_version_id(version.clone()).set_transaction_id(transaction);
+                request.skip_archive(history == History::Skip).send()
+            };
+            let result = self.aws.call(glue("UpdateTable"), &name.to_string(), send).await;
             let Err(error) = result else { return Ok(()) };
             attempt += 1;
             let untouched = matches!(error.trouble, Trouble::Throttled | Trouble::Unreachable)
@@ -236,7 +232,7 @@ impl<'a> Catalog<'a> {
                     .database_name(&name.database)
                     .name(&name.table)
                     .set_transaction_id(self.transaction.map(str::to_owned));
-                self.aws.call(glue("DeleteTable"), &name.to_string(), request.send()).await
+                self.aws.call(glue("DeleteTable"), &name.to_string(), || request.send()).await
             })
             .await;
         match answer {

@@ -177,7 +177,7 @@ async fn apply(aws: &Aws, transaction: &Transaction, work: &Work<'_>) -> Result<
             None => create(&catalog, definition::new_table(plan, &plan.location)?, plan).await?,
             Some(table) => {
                 if let Some(input) = definition::with_added(&table, &external::missing(plan))? {
-                    catalog.update_table(&plan.name, table.version_id, input, History::Keep).await?;
+                    catalog.update_table(&plan.name, table.version_id, &input, History::Keep).await?;
                 }
             }
         }
@@ -212,7 +212,7 @@ async fn switch(catalog: &Catalog<'_>, transaction: &Transaction, work: &Work<'_
             let mut input = definition::switched(&table, plan, &plan.location)?;
             definition::record(*generation, plan.sync_id, &mut input);
             let history = definition::history(&table, &input);
-            catalog.update_table(&plan.name, table.version_id, input, history).await?;
+            catalog.update_table(&plan.name, table.version_id, &input, history).await?;
         }
     }
     operations.extend(additions(work.table.waiting.objects())?);
@@ -221,7 +221,7 @@ async fn switch(catalog: &Catalog<'_>, transaction: &Transaction, work: &Work<'_
 }
 
 async fn create(catalog: &Catalog<'_>, input: aws_sdk_glue::types::TableInput, plan: &Plan) -> Result<(), Refused> {
-    match catalog.create_table(&plan.name, input).await {
+    match catalog.create_table(&plan.name, &input).await {
         // Somebody was faster, or a call of ours whose answer was lost belongs to a void transaction: begin again.
         Err(error) if error.trouble == Trouble::Exists => Err(Refused::Interrupted(Interrupted::Void(error))),
         Err(error) => Err(error.into()),

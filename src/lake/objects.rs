@@ -64,7 +64,7 @@ pub(super) async fn page(
         .run(Doubt::Repeat, || async {
             let request = aws.s3.list_objects_v2().bucket(bucket).prefix(prefix);
             let request = request.set_delimiter(delimiter.map(str::to_owned)).set_continuation_token(token.clone());
-            aws.call(s3("ListObjectsV2"), &format!("s3://{bucket}/{prefix}"), request.send()).await
+            aws.call(s3("ListObjectsV2"), &format!("s3://{bucket}/{prefix}"), || request.send()).await
         })
         .await
 }
@@ -75,7 +75,7 @@ pub(super) async fn is_empty(aws: &Aws, location: &Location) -> Result<bool, Aws
         .run(Doubt::Repeat, || async {
             let request =
                 aws.s3.list_objects_v2().bucket(&location.bucket).prefix(format!("{}/", location.folder)).max_keys(1);
-            aws.call(s3("ListObjectsV2"), &location.uri(), request.send()).await
+            aws.call(s3("ListObjectsV2"), &location.uri(), || request.send()).await
         })
         .await?;
     Ok(page.contents().is_empty())
@@ -90,7 +90,7 @@ pub(super) async fn delete(aws: &Aws, bucket: &str, keys: &[String]) -> anyhow::
         let answer = Patience::standard()
             .run(Doubt::Repeat, || async {
                 let call = aws.s3.delete_objects().bucket(bucket).delete(request.clone());
-                aws.call(s3("DeleteObjects"), &format!("s3://{bucket}"), call.send()).await
+                aws.call(s3("DeleteObjects"), &format!("s3://{bucket}"), || call.send()).await
             })
             .await?;
         if let Some(error) = answer.errors().first() {

@@ -60,7 +60,7 @@ impl Catalog<'_> {
                             .database_name(&name.database)
                             .table_name(&name.table)
                             .set_partitions_to_get(Some(ask.clone()));
-                        self.aws.call(operation, &name.to_string(), request.send()).await
+                        self.aws.call(operation, &name.to_string(), || request.send()).await
                     })
                     .await?;
                 let found = answer.partitions.unwrap_or_default();
@@ -90,7 +90,7 @@ impl Catalog<'_> {
                 .table_name(&name.table)
                 .exclude_column_schema(true)
                 .set_next_token(next);
-            let page = self.aws.call(glue("GetPartitions"), &name.to_string(), request.send()).await?;
+            let page = self.aws.call(glue("GetPartitions"), &name.to_string(), || request.send()).await?;
             Ok((page.partitions.unwrap_or_default(), page.next_token))
         };
         self.each_page(page, take).await
@@ -114,7 +114,7 @@ impl Catalog<'_> {
                 .database_name(&name.database)
                 .table_name(&name.table)
                 .set_partition_input_list(Some(inputs.collect()));
-            let answer = self.aws.call(glue("BatchCreatePartition"), &name.to_string(), request.send()).await?;
+            let answer = self.aws.call(glue("BatchCreatePartition"), &name.to_string(), || request.send()).await?;
             Ok(refused(answer.errors))
         };
         self.in_batches(&batch, name, partitions, PER_WRITE, send).await
@@ -144,7 +144,7 @@ impl Catalog<'_> {
                 .database_name(&name.database)
                 .table_name(&name.table)
                 .set_entries(Some(entries.collect()));
-            let answer = self.aws.call(glue("BatchUpdatePartition"), &name.to_string(), request.send()).await?;
+            let answer = self.aws.call(glue("BatchUpdatePartition"), &name.to_string(), || request.send()).await?;
             let errors = answer.errors.unwrap_or_default();
             Ok(errors.into_iter().map(|e| (e.partition_value_list.unwrap_or_default(), e.error_detail)).collect())
         };
@@ -163,7 +163,7 @@ impl Catalog<'_> {
                 .database_name(&name.database)
                 .table_name(&name.table)
                 .set_partitions_to_delete(Some(lists.collect()));
-            let answer = self.aws.call(glue("BatchDeletePartition"), &name.to_string(), request.send()).await?;
+            let answer = self.aws.call(glue("BatchDeletePartition"), &name.to_string(), || request.send()).await?;
             Ok(refused(answer.errors))
         };
         let members = partitions.into_iter().map(|values| (values, ())).collect();

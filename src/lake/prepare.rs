@@ -289,7 +289,7 @@ async fn tag_database(aws: &Aws, database: &str, tag: &DefaultTag) -> anyhow::Re
                 .add_lf_tags_to_resource()
                 .resource(Resource::builder().database(resource.clone()).build())
                 .lf_tags(pair.clone());
-            aws.call(operation, database, request.send()).await
+            aws.call(operation, database, || request.send()).await
         })
         .await
         .with_context(|| format!("tagging database {database}"))?;

@@ -28,7 +28,7 @@ pub async fn probe_tag(aws: &Aws, tag: &DefaultTag) -> anyhow::Result<Option<Str
     let answer = Patience::brief()
         .run(Doubt::Repeat, || async {
             let request = aws.lakeformation.get_lf_tag().tag_key(&tag.key);
-            aws.call(operation, &tag.key, request.send()).await
+            aws.call(operation, &tag.key, || request.send()).await
         })
         .await;
     match answer {
@@ -92,7 +92,7 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
     let open = Transaction::begin(aws, patience).await.map_err(say)?;
     let created = {
         let catalog = Catalog { aws, patience: &patience, transaction: Some(open.id()) };
-        catalog.create_table(&name, definition::new_table(&plan, &plan.location)?).await
+        catalog.create_table(&name, &definition::new_table(&plan, &plan.location)?).await
     };
     let cancelled = open.cancel().await;
     created.map_err(say)?;
@@ -119,7 +119,7 @@ pub async fn probe_iceberg(aws: &Aws, database: &str, token: &str) -> anyhow::Re
     let catalog = Catalog::new(aws, &patience);
     catalog.table(&name).await?;
     let input = TableInput::builder().name(&name.table).build().map_err(|error| Failure::system(error.to_string()))?;
-    match catalog.update_table(&name, Some("0".to_owned()), input, History::Skip).await {
+    match catalog.update_table(&name, Some("0".to_owned()), &input, History::Skip).await {
         Err(error) if error.trouble != Trouble::Missing => Err(error.into()),
         _ => Ok(()),
     }

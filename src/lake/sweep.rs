@@ -110,7 +110,9 @@ impl Sweep {
                         .prefix(parent)
                         .set_key_marker(key_marker.clone())
                         .set_upload_id_marker(upload_marker.clone());
-                    self.aws.call(s3("ListMultipartUploads"), &format!("s3://{bucket}/{parent}"), request.send()).await
+                    self.aws
+                        .call(s3("ListMultipartUploads"), &format!("s3://{bucket}/{parent}"), || request.send())
+                        .await
                 })
                 .await?;
             for upload in page.uploads() {
@@ -123,7 +125,7 @@ impl Sweep {
                 patience
                     .run(Doubt::Repeat, || async {
                         let request = self.aws.s3.abort_multipart_upload().bucket(bucket).key(key).upload_id(id);
-                        match self.aws.call(s3("AbortMultipartUpload"), &name.to_string(), request.send()).await {
+                        match self.aws.call(s3("AbortMultipartUpload"), &name.to_string(), || request.send()).await {
                             Err(error) if error.has_code("NoSuchUpload") => Ok(()),
                             other => other.map(|_| ()),
                         }

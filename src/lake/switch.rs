@@ -131,7 +131,7 @@ impl Switch {
                 None => {
                     let mut input = definition::new_table(plan, target)?;
                     definition::record(generation, plan.sync_id, &mut input);
-                    catalog.create_table(&plan.name, input).await
+                    catalog.create_table(&plan.name, &input).await
                 }
                 Some(current) => {
                     self.may_replace(&current)?;
@@ -139,7 +139,7 @@ impl Switch {
                     definition::record(generation, plan.sync_id, &mut input);
                     leftovers = remember_previous(&current, plan.sync_id, target, &mut input);
                     let history = definition::history(&current, &input);
-                    catalog.update_table(&plan.name, current.version_id.clone(), input, history).await
+                    catalog.update_table(&plan.name, current.version_id.clone(), &input, history).await
                 }
             };
             let Err(error) = result else { return Ok(leftovers) };
@@ -176,7 +176,7 @@ impl Switch {
                     let mut input = definition::new_table(plan, target)?;
                     let mark = becomes(None, &input);
                     mark.put_on(&plan.name, &mut input)?;
-                    (mark, catalog.create_table(&plan.name, input).await)
+                    (mark, catalog.create_table(&plan.name, &input).await)
                 }
                 Some(current) => {
                     self.may_replace(&current)?;
@@ -186,7 +186,7 @@ impl Switch {
                     mark.put_on(&plan.name, &mut input)?;
                     // Kept now if it is worth it: later it would carry the mark.
                     let history = definition::history(&current, &after);
-                    (mark, catalog.update_table(&plan.name, current.version_id.clone(), input, history).await)
+                    (mark, catalog.update_table(&plan.name, current.version_id.clone(), &input, history).await)
                 }
             };
             let Err(error) = result else { return Ok(Some(mark)) };
@@ -241,7 +241,7 @@ async fn carry_out(
         definition::record(mark.generation, mark.becomes.sync_id, &mut input);
         leftovers = remember_previous(&table, mark.becomes.sync_id, &mark.target, &mut input);
         // What is replaced here carries the mark; what is worth keeping was kept when it was set.
-        let result = catalog.update_table(name, table.version_id.clone(), input, glue::History::Skip).await;
+        let result = catalog.update_table(name, table.version_id.clone(), &input, glue::History::Skip).await;
         let Err(error) = result else { return Ok(leftovers) };
         catalog.pause_or(error, round).await?;
     }

@@ -79,7 +79,7 @@ impl Transaction {
         let answer = patience
             .run(Doubt::Repeat, || async {
                 let request = aws.lakeformation.start_transaction().transaction_type(TransactionType::ReadAndWrite);
-                aws.call(operation, "a transaction", request.send()).await
+                aws.call(operation, "a transaction", || request.send()).await
             })
             .await?;
         let id = answer
@@ -122,7 +122,7 @@ impl Transaction {
                     .table_name(table)
                     .transaction_id(&self.id)
                     .set_write_operations(Some(chunk.to_vec()));
-                let call = self.aws.call(lakeformation("UpdateTableObjects"), &resource, request.send());
+                let call = self.aws.call(lakeformation("UpdateTableObjects"), &resource, || request.send());
                 let Err(error) = call.await else { break };
                 attempt += 1;
                 // A table that was just made is not ready for a moment, and a throttled call did nothing.
@@ -145,7 +145,7 @@ impl Transaction {
             .patience
             .run(Doubt::Repeat, || async {
                 let request = self.aws.lakeformation.commit_transaction().transaction_id(&self.id);
-                match self.aws.call(operation, &self.id, request.send()).await {
+                match self.aws.call(operation, &self.id, || request.send()).await {
                     // A conflict ends the calls; what it means is decided below.
                     Err(error) if error.has_code("ConcurrentModificationException") => Ok(Err(error)),
                     Err(error) => {
@@ -200,12 +200,12 @@ impl Transaction {
             if is(&status, "ACTIVE") && !self.patience.is_over() {
                 let request = self.aws.lakeformation.commit_transaction().transaction_id(&self.id);
                 // Whatever the answer, the next look decides.
-                drop(self.aws.call(lakeformation("CommitTransaction"), &self.id, request.send()).await);
+                drop(self.aws.call(lakeformation("CommitTransaction"), &self.id, || request.send()).await);
             }
             let answer = watch
                 .run(Doubt::Repeat, || async {
                     let request = self.aws.lakeformation.describe_transaction().transaction_id(&self.id);
-                    self.aws.call(operation, &self.id, request.send()).await
+                    self.aws.call(operation, &self.id, || request.send()).await
                 })
                 .await?;
             let description = answer.transaction_description.and_then(|description| description.transaction_status);
@@ -217,7 +217,7 @@ impl Transaction {
         Patience::brief()
             .run(Doubt::Repeat, || async {
                 let request = self.aws.lakeformation.cancel_transaction().transaction_id(&self.id);
-                match self.aws.call(lakeformation("CancelTransaction"), &self.id, request.send()).await {
+                match self.aws.call(lakeformation("CancelTransaction"), &self.id, || request.send()).await {
                     Err(error) if error.has_code("TransactionCanceledException") => Ok(()),
                     other => other.map(|_| ()),
                 }
@@ -253,7 +253,7 @@ pub(super) async fn objects(
                     .set_transaction_id(transaction.map(str::to_owned))
                     .max_results(1000)
                     .set_next_token(next.clone());
-                aws.call(lakeformation("GetTableObjects"), &resource, request.send()).await
+                aws.call(lakeformation("GetTableObjects"), &resource, || request.send()).await
             })
             .await?;
         for group in page.objects() {
@@ -299,7 +299,7 @@ async fn extend(aws: Aws, id: String) {
         tokio::time::sleep(EXTEND_EVERY).await;
         let request = aws.lakeformation.extend_transaction().transaction_id(&id);
         // A refusal shows at the next call of the transaction itself.
-        if let Err(error) = aws.call(lakeformation("ExtendTransaction"), &id, request.send()).await
+        if let Err(error) = aws.call(lakeformation("ExtendTransaction"), &id, || request.send()).await
             && !error.trouble.is_retryable()
         {
             return;

@@ -181,9 +181,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Measures the memory of every batch that has grown, once the text of its records is gone.
+    /// Measures the memory of every batch that has changed, once the text of its records is gone.
     pub(super) fn measure(&mut self, budget: &Budget) -> anyhow::Result<()> {
-        for open in self.open.values_mut().filter(|open| open.unmeasured > 0) {
+        for open in self.open.values_mut().filter(|open| open.unmeasured > 0 || open.encoder.is_busy()) {
             open.encoder.encode_huge()?;
             open.ship(budget);
         }

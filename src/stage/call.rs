@@ -39,7 +39,7 @@ impl Shared {
             .config_override(limit)
             // The CRC32 guards the body; a SHA-256 for the signature would read it all a second time.
             .disable_payload_signing();
-        let answer = self.aws.call(operation, &object.to_string(), request.send()).await?;
+        let answer = self.aws.call(operation, &object.to_string(), || request.send()).await?;
         answer.e_tag.ok_or_else(|| AwsError::odd_answer(operation, object.to_string(), "an ETag"))
     }
 
@@ -60,7 +60,7 @@ impl Shared {
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.kms_key_id.clone())
             .checksum_algorithm(ChecksumAlgorithm::Crc32);
-        let answer = self.aws.call(operation, &object.to_string(), request.send()).await?;
+        let answer = self.aws.call(operation, &object.to_string(), || request.send()).await?;
         answer.upload_id.ok_or_else(|| AwsError::odd_answer(operation, object.to_string(), "an upload id"))
     }
 
@@ -86,7 +86,7 @@ impl Shared {
             .customize()
             .config_override(limit)
             .disable_payload_signing();
-        let answer = self.aws.call(operation, &object.to_string(), request.send()).await?;
+        let answer = self.aws.call(operation, &object.to_string(), || request.send()).await?;
         let e_tag = answer.e_tag.ok_or_else(|| AwsError::odd_answer(operation, object.to_string(), "an ETag"))?;
         Ok(CompletedPart::builder().part_number(number).e_tag(e_tag).set_checksum_crc32(answer.checksum_crc32).build())
     }
@@ -107,13 +107,13 @@ impl Shared {
             .upload_id(upload_id)
             .if_none_match("*")
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
-        let answer = self.aws.call(operation, &object.to_string(), request.send()).await?;
+        let answer = self.aws.call(operation, &object.to_string(), || request.send()).await?;
         answer.e_tag.ok_or_else(|| AwsError::odd_answer(operation, object.to_string(), "an ETag"))
     }
 
     pub(super) async fn abort_upload(&self, object: &ObjectName, upload_id: &str) -> Result<(), AwsError> {
         let request = self.aws.s3.abort_multipart_upload().bucket(&object.bucket).key(&object.key).upload_id(upload_id);
-        self.aws.call(s3("AbortMultipartUpload"), &object.to_string(), request.send()).await.map(|_| ())
+        self.aws.call(s3("AbortMultipartUpload"), &object.to_string(), || request.send()).await.map(|_| ())
     }
 
     /// The ETag of `object` if it exists, carries `token` and has `size` bytes: then it is what we published.
@@ -124,7 +124,7 @@ impl Shared {
         size: u64,
     ) -> Result<Option<String>, AwsError> {
         let request = self.aws.s3.head_object().bucket(&object.bucket).key(&object.key);
-        let answer = match self.aws.call(s3("HeadObject"), &object.to_string(), request.send()).await {
+        let answer = match self.aws.call(s3("HeadObject"), &object.to_string(), || request.send()).await {
             Ok(answer) => answer,
             Err(error) if error.status == Some(404) => return Ok(None),
             Err(error) => return Err(error),

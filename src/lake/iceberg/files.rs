@@ -69,7 +69,7 @@ impl Files {
             let answer = patience
                 .run(Doubt::Repeat, || async {
                     let request = self.aws.s3.get_object().bucket(&name.bucket).key(&name.key);
-                    self.aws.call(s3("GetObject"), uri, request.send()).await
+                    self.aws.call(s3("GetObject"), uri, || request.send()).await
                 })
                 .await?;
             let length = answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
@@ -137,7 +137,7 @@ impl Files {
                 let bucket = &chunk[0].bucket;
                 let deleted = patience.run(Doubt::Repeat, || async {
                     let request = self.aws.s3.delete_objects().bucket(bucket).delete(delete.clone());
-                    self.aws.call(s3("DeleteObjects"), bucket, request.send()).await
+                    self.aws.call(s3("DeleteObjects"), bucket, || request.send()).await
                 });
                 drop(deleted.await);
             }
