@@ -221,7 +221,7 @@ async fn write(configured: Configured, catalog: PathBuf, emitter: &Emitter, key:
     let (stop, code) = stop_on_signals()?;
     let loaded = load(&configured, emitter).await?;
     let catalog = Catalog::load(&catalog)?;
-    let result = sync(&loaded.config, &catalog, emitter, key, stop).await;
+    let result = sync(&loaded.config, catalog, emitter, key, stop).await;
     let closed = loaded.close(emitter, matches!(result, Ok(End::Finished))).await;
     let end = result?;
     closed?;
@@ -239,7 +239,7 @@ async fn write(configured: Configured, catalog: PathBuf, emitter: &Emitter, key:
 
 async fn sync(
     config: &Config,
-    catalog: &Catalog,
+    catalog: Catalog,
     emitter: &Emitter,
     key: ReleaseKey,
     stop: watch::Receiver<bool>,

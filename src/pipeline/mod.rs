@@ -52,8 +52,8 @@ pub struct Setup<'a> {
     pub aws: Aws,
     /// The settings.
     pub config: &'a Config,
-    /// The streams.
-    pub catalog: &'a Catalog,
+    /// The streams. Their schemas are large, and nobody needs them once the tables are decided.
+    pub catalog: Catalog,
     /// Who we are.
     pub identity: Identity,
     /// The only way out.

@@ -206,7 +206,9 @@ impl Writer {
         let Open { encoder, claim, upload, reservation, .. } = open;
         // A batch is opened by its first record; without one there is nothing to keep.
         let Some(claim) = claim else { return Ok(()) };
-        let Encoded { bytes: rest, statistics } = encoder.finish()?;
+        let Encoded { bytes: mut rest, statistics } = encoder.finish()?;
+        // Thousands of small objects may wait, and what is counted is what they have.
+        rest.shrink_to_fit();
         let facts = statistics.map(|statistics| Facts::new(statistics, &partition, budget));
         let mut kept = budget.reserve(0);
         kept.resize(rest.len() as u64);
