@@ -29,8 +29,10 @@ pub(super) struct JsonLines {
     comma: bool,
     gzip: Option<Beside<Compressor>>,
     output: Vec<u8>,
-    /// Bytes that are being compressed, that were, and that left.
+    /// Bytes that are being compressed, and what the compressor's buffers take meanwhile.
     away: usize,
+    away_memory: usize,
+    /// Bytes that were compressed, and that left.
     compressed: u64,
     taken: u64,
 }
@@ -59,7 +61,7 @@ impl JsonLines {
     pub(super) fn new(gzip: bool, style: TimestampStyle) -> Self {
         let gzip = gzip.then(|| Beside::new(Compressor::new()));
         let lines = Lines { style, bytes: Vec::new(), same: 0..0 };
-        Self { lines, comma: false, gzip, output: Vec::new(), away: 0, compressed: 0, taken: 0 }
+        Self { lines, comma: false, gzip, output: Vec::new(), away: 0, away_memory: 0, compressed: 0, taken: 0 }
     }
 
     pub(super) fn begin(&mut self) {
@@ -103,15 +105,24 @@ impl JsonLines {
     fn give(&mut self) -> anyhow::Result<()> {
         self.settle()?;
         let Some(gzip) = &mut self.gzip else { return Ok(()) };
-        self.away = self.lines.bytes.len();
-        std::mem::swap(&mut self.lines.bytes, &mut gzip.here()?.lines);
+        let compressor = gzip.here()?;
+        std::mem::swap(&mut self.lines.bytes, &mut compressor.lines);
+        self.away = compressor.lines.len();
+        // What does not become smaller becomes hardly larger.
+        self.away_memory = compressor.lines.capacity() + compressor.output.capacity().max(self.away);
         gzip.give(Compressor::compress)
     }
 
     /// Waits for the lines that are being compressed, and takes what has come of them.
     fn settle(&mut self) -> anyhow::Result<()> {
         if let Some(gzip) = &mut self.gzip {
-            self.output.append(&mut gzip.here()?.output);
+            let output = &mut gzip.here()?.output;
+            if self.output.is_empty() {
+                // A buffer that has grown once is not kept here and there.
+                self.output = std::mem::take(output);
+            } else {
+                self.output.append(output);
+            }
             self.compressed += as_u64(std::mem::take(&mut self.away));
         }
         Ok(())
@@ -124,7 +135,7 @@ impl JsonLines {
     pub(super) fn memory(&mut self) -> u64 {
         let compressor = self.gzip.as_mut().map_or(0, |gzip| match gzip.look() {
             Some(here) => as_u64(here.lines.capacity() + here.output.capacity()) + here.gzip.memory(),
-            None => 2 * as_u64(self.away) + COMPRESSOR_BYTES,
+            None => as_u64(self.away_memory) + COMPRESSOR_BYTES,
         });
         as_u64(self.lines.bytes.capacity() + self.output.capacity()) + compressor
     }

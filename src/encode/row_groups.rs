@@ -140,13 +140,20 @@ impl File {
         self.writer.as_mut().context("the file is open")
     }
 
+    /// Makes the writers of a row group that begins with these rows, if none is open. A writer takes memory before it
+    /// has a value, which is seen before more input is read.
+    fn begin_row_group(&mut self, first: &Slice) -> anyhow::Result<()> {
+        if self.leaves.is_empty() {
+            let fields = self.layout.parquet()?.arrow.clone();
+            self.leaves = leaf_writers(self.open(&first.columns)?, fields)?;
+        }
+        Ok(())
+    }
+
     /// Writes rows to the open row group, which ends when it has its size.
     fn encode(&mut self, slice: Slice) -> anyhow::Result<()> {
         let layout = Arc::clone(&self.layout);
         let parquet = layout.parquet()?;
-        if self.leaves.is_empty() {
-            self.leaves = leaf_writers(self.open(&slice.columns)?, parquet.arrow.clone())?;
-        }
         let mut leaves = self.leaves.iter_mut();
         for (column, field) in slice.columns.into_iter().zip(&parquet.arrow) {
             write_leaves(field, &column, &mut leaves)?;
@@ -279,8 +286,7 @@ impl RowGroups {
     /// Makes room for a row of `bytes` bytes.
     pub(super) fn begin(&mut self, bytes: usize) -> anyhow::Result<()> {
         if bytes >= HUGE_RECORD {
-            self.give(File::encode_last)?;
-            self.settle()?;
+            self.end_row_group()?;
         }
         self.encode_huge()?;
         if self.columns.is_empty() {
@@ -316,7 +322,7 @@ impl RowGroups {
         }
         let leaves = self.layout.parquet()?.leaves;
         let slice_bytes = (leaves * SLICE_BYTES_PER_LEAF).clamp(SLICE_BYTES, MAX_SLICE_BYTES);
-        if self.rows >= SLICE_ROWS || self.bytes >= slice_bytes { self.give(File::encode) } else { Ok(()) }
+        if self.rows >= SLICE_ROWS || self.bytes >= slice_bytes { self.give_slice() } else { Ok(()) }
     }
 
     /// A record that large waits alone until its text is gone, so that the two do not take memory together.
@@ -326,11 +332,7 @@ impl RowGroups {
 
     /// Encodes a record that is too large to wait for others, and waits until it is.
     pub(super) fn encode_huge(&mut self) -> anyhow::Result<()> {
-        if !self.holds_huge() {
-            return Ok(());
-        }
-        self.give(File::encode_last)?;
-        self.settle()
+        if self.holds_huge() { self.end_row_group() } else { Ok(()) }
     }
 
     /// The collected rows; none are left.
@@ -342,10 +344,25 @@ impl RowGroups {
         Ok(Slice { columns, bytes: std::mem::take(&mut self.bytes) })
     }
 
-    /// Has the collected rows encoded.
-    fn give(&mut self, encode: fn(&mut File, Slice) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Has the collected rows encoded into the open row group, or into a new one.
+    fn give_slice(&mut self) -> anyhow::Result<()> {
         self.settle()?;
         let slice = self.take_rows()?;
+        let file = self.file.here()?;
+        file.begin_row_group(&slice)?;
+        self.file_memory = file.memory();
+        self.send(slice, File::encode)
+    }
+
+    /// Has the collected rows encoded as the last ones of a row group, and waits until they are.
+    fn end_row_group(&mut self) -> anyhow::Result<()> {
+        self.settle()?;
+        let slice = self.take_rows()?;
+        self.send(slice, File::encode_last)?;
+        self.settle()
+    }
+
+    fn send(&mut self, slice: Slice, encode: fn(&mut File, Slice) -> anyhow::Result<()>) -> anyhow::Result<()> {
         self.file_memory += slice.memory();
         self.away_bytes = slice.bytes;
         self.file.give(move |file| encode(file, slice))

@@ -56,13 +56,29 @@ pub(super) fn new_table(plan: &Plan, location: &Location) -> anyhow::Result<Tabl
 }
 
 /// A table with the plan's new columns at the end of its own; `None` when it has them all.
+///
+/// # Errors
+/// Somebody has added one of them with another type.
 pub(super) fn with_added(table: &Table, added: &[Field]) -> anyhow::Result<Option<TableInput>> {
     let mut storage = table.storage_descriptor.clone().unwrap_or_else(|| StorageDescriptor::builder().build());
     let mut columns = storage.columns.take().unwrap_or_default();
     let before = columns.len();
     for field in added {
-        if !columns.iter().any(|column| column.name().eq_ignore_ascii_case(&field.name)) {
-            columns.push(column(field)?);
+        let ours = column(field)?;
+        match columns.iter().find(|column| column.name().eq_ignore_ascii_case(&field.name)) {
+            None => columns.push(ours),
+            Some(theirs) if same_type(theirs, &ours) => {}
+            // It was not there when the sync began, and our values are made for our type.
+            Some(theirs) => {
+                return Err(Failure::transient(format!(
+                    "{}.{} has got the column {} of type {} meanwhile, where this sync writes {}: try again",
+                    table.database_name().unwrap_or_default(),
+                    table.name(),
+                    theirs.name(),
+                    theirs.r#type().unwrap_or_default(),
+                    ours.r#type().unwrap_or_default()
+                )));
+            }
         }
     }
     if columns.len() == before {
@@ -72,6 +88,11 @@ pub(super) fn with_added(table: &Table, added: &[Field]) -> anyhow::Result<Optio
     let mut input = glue::input_of(table);
     input.storage_descriptor = Some(storage);
     Ok(Some(input))
+}
+
+fn same_type(one: &Column, other: &Column) -> bool {
+    let text = |column: &Column| column.r#type().unwrap_or_default().replace(' ', "").to_ascii_lowercase();
+    text(one) == text(other)
 }
 
 /// The table as it shows the new generation at `location`. What others put on it stays.

@@ -53,6 +53,9 @@ struct ColumnText {
     data_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     comment: Option<String>,
+    /// Whose the column and its members are, and what others have noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parameters: Option<BTreeMap<String, String>>,
 }
 
 impl Becomes {
@@ -73,6 +76,7 @@ impl Becomes {
                     name: column.name.clone(),
                     data_type: column.r#type.clone(),
                     comment: column.comment.clone(),
+                    parameters: column.parameters.as_ref().map(sorted),
                 })
                 .collect(),
             input_format: storage.input_format.clone(),
@@ -89,7 +93,9 @@ impl Becomes {
 
     fn columns(&self) -> anyhow::Result<Vec<Column>> {
         let columns = self.columns.iter().map(|column| {
+            let parameters = column.parameters.clone().map(|parameters| parameters.into_iter().collect());
             Column::builder()
+                .set_parameters(parameters)
                 .name(&column.name)
                 .set_type(column.data_type.clone())
                 .set_comment(column.comment.clone())

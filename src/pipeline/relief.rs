@@ -49,6 +49,15 @@ impl Sync {
     }
 
     fn shed(&mut self, enough: u64) {
+        // What was being encoded beside is smaller by now, perhaps.
+        let measured = self.writers.iter_mut().try_for_each(|writer| writer.measure(&self.budget));
+        if let Err(error) = measured {
+            self.failure.get_or_insert(error);
+            return;
+        }
+        if self.budget.has_room() {
+            return;
+        }
         // Small objects that are sealed already cost nothing to send.
         for batch in self.writers.iter_mut().flat_map(|writer| &mut writer.sealed) {
             if self.stage.in_flight() >= enough {

@@ -190,6 +190,45 @@ fn members_stay_their_fields_and_those_without_room_are_changes() {
     }
 }
 
+/// The switch of a partitioned table is written down before it is done, and whoever ends it knows the names.
+#[test]
+fn names_are_kept_through_the_switch_of_a_partitioned_table() {
+    for format in FORMATS {
+        let lab = Lab::new();
+        let changes = json!({ "airbyte_metadata_columns": false, "partition_fields": ["p"] });
+        let config = in_format(&lab, format, changes);
+        let stream = |fields: &[&str], mode: &str| {
+            let mut properties = integers(fields);
+            properties["o"] = object(&["zip code"]);
+            properties["p"] = json!({ "type": "integer" });
+            let mut catalog = one_stream(&properties);
+            catalog["streams"][0]["destination_sync_mode"] = json!(mode);
+            catalog
+        };
+        let row = |n: u64| {
+            let record = format!(r#"{{"ID":{n},"id":{n}0,"o":{{"zip code":{n}}},"p":1}}"#);
+            records_of(&[&record]) + &state("v", n)
+        };
+        // The first is made by a switch, too.
+        for (round, mode) in ["overwrite", "append", "overwrite", "append"].into_iter().enumerate() {
+            lab.sync(&config, &stream(&["ID"], mode), &row(round as u64 + 1));
+        }
+        let columns = lab.table("v")["StorageDescriptor"]["Columns"].clone();
+        assert_eq!(columns[0]["Parameters"]["airbyte.field"], "ID", "{format}: {columns}");
+        assert!(columns[1]["Parameters"]["airbyte.members"].as_str().unwrap().contains("zip code"), "{columns}");
+        let rows =
+            |lab: &Lab, id: &str| lab.rows(&format!("SELECT {id} AS id, o.zip_code AS z FROM demo.v ORDER BY 1"));
+        let row_of = |id: u64, zip: u64| json!({ "id": id, "z": zip });
+        assert_eq!(rows(&lab, "id"), [row_of(3, 3), row_of(4, 4)], "{format}");
+        // With its case twin the column becomes the other's.
+        lab.sync(&config, &stream(&["ID", "id"], "overwrite"), &row(5));
+        lab.sync(&config, &stream(&["ID", "id"], "append"), &row(6));
+        assert_eq!(rows(&lab, "id"), [row_of(50, 5), row_of(60, 6)], "{format}");
+        let twin = names(&lab).into_iter().find(|name| name.starts_with("id_")).unwrap();
+        assert_eq!(rows(&lab, &twin), [row_of(5, 5), row_of(6, 6)], "{format}");
+    }
+}
+
 /// A field may be called what a partition key is called, from the start or later. The key and the field's column never
 /// have one name, and both keep theirs.
 #[test]

@@ -390,6 +390,37 @@ fn concurrent_changes_of_the_table_are_merged() {
     assert_eq!(table["Parameters"]["owner"], "them");
 }
 
+/// A column of ours that others add meanwhile with another type is not ours: nothing goes into it.
+#[test]
+fn a_column_that_others_add_with_another_type_ends_the_sync() {
+    for (kind, code) in [("bigint", 1), ("STRING", 0)] {
+        let lab = Lab::new();
+        let config = lab.config(json!({}));
+        let mut before = catalog(&["a"], "append");
+        before["streams"][0]["stream"]["json_schema"]["properties"].as_object_mut().unwrap().remove("version");
+        lab.sync(&config, &before, &record("a", 0, "x").replace("\"version\":\"x\"", "\"other\":1"));
+        let objects = lab.objects();
+        lab.fault("glue:UpdateTable", Action::Hold);
+        let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
+        running.feed_all(records("a", 1..3, "y") + &state("a", 1));
+        lab.wait_for_hold();
+        let table = lab.table("a");
+        let mut storage = table["StorageDescriptor"].clone();
+        storage["Columns"].as_array_mut().unwrap().push(json!({ "Name": "version", "Type": kind }));
+        let parameters = &table["Parameters"];
+        let input = json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "Parameters": parameters, "StorageDescriptor": storage });
+        lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
+        lab.sandbox().faults().release();
+        let ran = running.end();
+        assert_eq!((ran.code, ran.states().len()), (Some(code), usize::from(code == 0)), "{kind}: {}", ran.stdout);
+        if code == 1 {
+            let (failure, message) = ran.error();
+            assert!(failure == "transient_error" && message.contains("column version of type bigint"), "{message}");
+            assert_eq!(lab.objects(), objects);
+        }
+    }
+}
+
 /// A table that is moved during a long sync would swallow rows: that ends the sync instead, and no state goes.
 #[test]
 fn a_table_that_is_moved_meanwhile_ends_the_sync() {

@@ -231,11 +231,11 @@ impl Commit<'_> {
     }
 
     async fn send(&self, catalog: &Catalog<'_>, attempt: &Attempt) -> Result<(), AwsError> {
-        let (name, input) = (&self.plan.name, attempt.input.clone());
+        let (name, input) = (&self.plan.name, &attempt.input);
         if attempt.exists {
-            catalog.update_table(name, attempt.version.clone(), &input, History::Skip).await
+            catalog.update_table(name, attempt.version.clone(), input, History::Skip).await
         } else {
-            catalog.create_table(name, &input).await
+            catalog.create_table(name, input).await
         }
     }
 
