@@ -85,8 +85,10 @@ pub struct Settings {
     pub discard_bodies: bool,
     /// How long a transaction may be idle before it is aborted.
     pub transaction_idle_ms: Option<u64>,
-    /// Partitions that a batch of partitions to create is answered with an error for, by their first value.
+    /// Partitions that a batch to create, update or delete is answered with an error for, by their first value.
     pub refused_partitions: BTreeMap<String, PartitionRefusal>,
+    /// How many partitions a batch to get is answered with; it names the rest as not processed.
+    pub partitions_per_get: Option<usize>,
 }
 
 /// Why a partition of a batch is refused, and how often.

@@ -182,6 +182,7 @@ impl Sync {
             in_flight.task.abort();
         }
         self.abort().await;
+        self.progress.requests(&self.emitter);
     }
 
     async fn await_commit(&mut self, begun: Instant) {

@@ -3,7 +3,7 @@
 use sandbox::{Action, Fault, Refusal};
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, catalog, complete, record, records, state};
+use crate::lab::{Lab, catalog, complete, record, records, refresh_of, refreshed, state};
 
 fn refusal(status: u16, code: &str) -> Action {
     Action::Refuse(Refusal { status, code: code.into(), message: "scripted".into(), headers: Default::default() })
@@ -119,6 +119,50 @@ fn lost_answers_and_lost_calls_change_nothing() {
             for skip in 0..count.min(3) {
                 for action in [Action::Lose, Action::Drop] {
                     disturbed(scenario, &operation, skip, &action);
+                }
+            }
+        }
+    }
+}
+
+/// The same for tables, and their database, that are not there yet and are made by a switch.
+#[test]
+fn first_refreshes_outlast_whatever_happens_to_their_calls() {
+    for partitioning in ["NO PARTITIONING", "DAY"] {
+        let run = |what: &str, fault: Option<Fault>| {
+            let lab = Lab::new();
+            fault.into_iter().for_each(|fault| lab.sandbox().faults().add(fault));
+            let config = lab.config(json!({ "partitioning": partitioning }));
+            let ran = lab.write(&config, &refresh_of(Some(1)), &refreshed(0..3, "x"));
+            assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{what}: {}", ran.stdout);
+            assert_eq!(lab.sandbox().faults().pending(), 0, "{what}");
+            let calls = lab.sandbox().journal().calls();
+            assert_eq!(
+                lab.rows("SELECT count(*) n, count(DISTINCT id) d FROM demo.a"),
+                [json!({ "n": 3, "d": 3 })],
+                "{what}"
+            );
+            calls
+        };
+        let mut operations: Vec<(String, u32)> = Vec::new();
+        for call in run("undisturbed", None).into_iter().filter(|call| call.service == "glue") {
+            match operations.iter_mut().find(|(known, _)| *known == call.operation) {
+                Some((_, count)) => *count += 1,
+                None => operations.push((call.operation, 1)),
+            }
+        }
+        assert!(operations.iter().any(|(name, _)| name == "CreateDatabase"), "{operations:?}");
+        for (operation, count) in operations {
+            for skip in 0..count.min(2) {
+                for action in [
+                    Action::Lose,
+                    Action::Drop,
+                    Action::Throttle,
+                    refusal(500, "InternalServiceException"),
+                    refusal(400, "ConcurrentModificationException"),
+                ] {
+                    let what = format!("{partitioning}, {operation} #{skip}, {action:?}");
+                    run(&what, Some(Fault { skip, ..Fault::next(format!("glue:{operation}"), action) }));
                 }
             }
         }

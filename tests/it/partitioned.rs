@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sandbox::{Action, Fault, Refusal};
+use sandbox::{Action, Fault, PartitionRefusal, Refusal};
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, catalog, complete, records, refresh_of, refreshed, state};
@@ -268,6 +268,50 @@ fn changes_of_others_during_a_switch_are_kept_or_corrected() {
     settled(&lab, "disturbed");
     assert_eq!(versions(&lab), only("three", 6));
     assert_eq!(lab.table("a")["Parameters"]["owner"], "them");
+}
+
+/// A batch is answered as a success that refuses some of its partitions: what may pass is asked again, and where it does
+/// not, the next sync finishes.
+#[test]
+fn refusals_of_single_partitions_during_a_switch_are_looked_at() {
+    // The first is pointed elsewhere, the last goes.
+    for day in ["2", "6"] {
+        for (code, times, ends) in [
+            ("ThrottlingException", 2, 0),
+            ("ConcurrentModificationException", 2, 0),
+            ("AccessDeniedException", 1, 1),
+            ("InvalidInputException", 1, 1),
+        ] {
+            let what = format!("{code} for {day}");
+            let lab = twice_replaced();
+            let refusal = PartitionRefusal { code: code.to_owned(), times };
+            lab.sandbox().change_settings(|settings| settings.refused_partitions.insert(day.to_owned(), refusal));
+            let ran = lab.write(&config(&lab), &refresh_of(Some(3)), &refreshed(0..4, "three"));
+            assert_eq!((ran.code, ran.states().len()), (Some(ends), usize::from(ends == 0)), "{what}: {}", ran.stdout);
+            if ends == 1 {
+                let (kind, message) = ran.error();
+                let operation = if day == "2" { "BatchUpdatePartition" } else { "BatchDeletePartition" };
+                let expected = if code.starts_with("Access") { "config_error" } else { "system_error" };
+                assert!(kind == expected && message.contains(operation), "{what}: {kind} {message}");
+                lab.sync(&config(&lab), &refresh_of(Some(3)), &complete("a"));
+            }
+            settled(&lab, &what);
+            assert_eq!(versions(&lab), only("three", 4), "{what}");
+        }
+    }
+}
+
+/// The service answers with a part of the partitions that it is asked for, and names the rest.
+#[test]
+fn partitions_that_are_not_processed_are_asked_for_again() {
+    let lab = Lab::new();
+    let append = catalog(&["a"], "append");
+    lab.sync(&config(&lab), &append, &records("a", 0..5, "x"));
+    lab.sandbox().journal().clear();
+    lab.sandbox().change_settings(|settings| settings.partitions_per_get = Some(2));
+    lab.sync(&config(&lab), &append, &records("a", 0..6, "y"));
+    assert_eq!((lab.calls("BatchGetPartition").len(), lab.calls("BatchCreatePartition").len()), (3, 1));
+    assert_eq!(versions(&lab), [("x".to_owned(), (5, 5)), ("y".to_owned(), (6, 6))].into());
 }
 
 /// Two attempts of one job at one time: whoever comes second changes nothing, and no state of it goes.

@@ -483,6 +483,10 @@ fn namespaces_are_databases_and_names_that_meet_are_told_apart() {
         tables["TableList"].as_array().unwrap().iter().map(|t| t["Name"].as_str().unwrap()).collect();
     let upper = names.iter().find(|name| name.starts_with("users_")).unwrap();
     assert_eq!(lab.value(&format!("SELECT version FROM demo.{upper}")), "upper");
+    // A name that S3 and every engine take stays as it is in the location.
+    let lab = Lab::new();
+    lab.sync(&lab.config(json!({})), &catalog(&["Users"], "append"), &record("Users", 1, "x"));
+    assert_eq!(lab.table("users")["StorageDescriptor"]["Location"], "s3://lake/demo/Users/");
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn signals_undo_what_is_not_committed() {
             assert_eq!((ran.code, ran.stderr.as_str()), (Some(code), ""), "{}", ran.stdout);
             assert!(begun.elapsed() < Duration::from_secs(5));
             assert_eq!((ran.states().len(), lab.objects().len()), (0, 0));
+            assert!(ran.logs("INFO").iter().any(|text| text.starts_with("AWS requests: ")), "{}", ran.stdout);
             let uploads = lab.ask("s3", "list_multipart_uploads", &json!({ "Bucket": "lake" }));
             assert!(uploads.get("Uploads").is_none(), "{uploads} {:#?}", lab.sandbox().journal().calls());
         }

@@ -156,13 +156,18 @@ pub(super) fn list(state: &State, input: &Shape) -> Result<Value, Refusal> {
 pub(super) fn get_many(state: &State, input: &Shape) -> Result<Value, Refusal> {
     let table = find(state, input)?;
     let all = partitions(&table);
-    let mut found = Vec::new();
-    for wanted in structures(input, "PartitionsToGet") {
+    let most = state.settings().partitions_per_get.unwrap_or(usize::MAX);
+    let (mut found, mut unprocessed) = (Vec::new(), Vec::new());
+    for (number, wanted) in structures(input, "PartitionsToGet").enumerate() {
         let values = strings(wanted, "Values");
         check_values(&table, &values)?;
-        found.extend(all.get(&values).map(|partition| described(state, input, partition)));
+        if number < most {
+            found.extend(all.get(&values).map(|partition| described(state, input, partition)));
+        } else {
+            unprocessed.push(json!({ "Values": values }));
+        }
     }
-    Ok(json!({ "Partitions": found, "UnprocessedKeys": [] }))
+    Ok(json!({ "Partitions": found, "UnprocessedKeys": unprocessed }))
 }
 
 /// Replaces a partition's definition, not its values.
@@ -192,7 +197,11 @@ pub(super) fn update_many(state: &State, input: &Shape) -> Result<Value, Refusal
         let mut errors = Vec::new();
         for entry in structures(input, "Entries") {
             let values = strings(entry, "PartitionValueList");
-            if let Err(refusal) = replace(table, &values, &structure(entry, "PartitionInput")) {
+            let refused = match planned(state, &values) {
+                Some(refusal) => Err(refusal),
+                None => replace(table, &values, &structure(entry, "PartitionInput")),
+            };
+            if let Err(refusal) = refused {
                 errors.push(json!({ "PartitionValueList": values, "ErrorDetail": error_detail(&refusal) }));
             }
         }
@@ -210,9 +219,12 @@ pub(super) fn delete_many(state: &State, input: &Shape) -> Result<Value, Refusal
         let mut errors = Vec::new();
         for wanted in structures(input, "PartitionsToDelete") {
             let values = strings(wanted, "Values");
-            if table.partitions.remove(&values).is_none() {
-                let detail = error_detail(&no_such_partition());
-                errors.push(json!({ "PartitionValues": values, "ErrorDetail": detail }));
+            let refused = match planned(state, &values) {
+                Some(refusal) => Err(refusal),
+                None => table.partitions.remove(&values).map(drop).ok_or_else(no_such_partition),
+            };
+            if let Err(refusal) = refused {
+                errors.push(json!({ "PartitionValues": values, "ErrorDetail": error_detail(&refusal) }));
             }
         }
         Ok(if errors.is_empty() { json!({}) } else { json!({ "Errors": errors }) })
