@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sandbox::{Action, Fault, PartitionRefusal, Refusal};
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, catalog, complete, records, refresh_of, refreshed, state};
+use crate::lab::{Lab, catalog, complete, records, refresh_of, refreshed, state, until};
 
 fn config(lab: &Lab) -> Value {
     lab.config(json!({ "partitioning": "DAY" }))
@@ -268,6 +268,40 @@ fn changes_of_others_during_a_switch_are_kept_or_corrected() {
     settled(&lab, "disturbed");
     assert_eq!(versions(&lab), only("three", 6));
     assert_eq!(lab.table("a")["Parameters"]["owner"], "them");
+}
+
+/// An overwrite without generations is killed in its switch, and so is the sync that finishes it: the one after that does,
+/// whether it appends or overwrites.
+#[test]
+fn a_switch_whose_finisher_is_killed_too_is_finished_by_the_next() {
+    for held in ["BatchUpdatePartition", "BatchDeletePartition", "UpdateTable"] {
+        for mode in ["append", "overwrite"] {
+            let what = format!("{held}, {mode}");
+            let lab = twice_replaced();
+            let kill = |catalog: &Value, input: String, operation: &str| {
+                lab.fault(&format!("glue:{operation}"), Action::Hold);
+                let mut running = lab.spawn(&config(&lab), catalog);
+                running.feed_all(input);
+                lab.wait_for_hold();
+                assert_eq!(running.kill().states().len(), 0, "{what}");
+                lab.sandbox().faults().release();
+                until("the call has arrived", || lab.sandbox().faults().held() == 0);
+            };
+            let overwrite = catalog(&["a"], "overwrite");
+            kill(&overwrite, refreshed(3..9, "three"), "BatchCreatePartition");
+            let mark = lab.table("a")["Parameters"]["airbyte.switching"].clone();
+            assert!(mark.as_str().unwrap().starts_with("0 s3://lake/demo/a.airbyte-generation-0-"), "{what}: {mark}");
+            kill(&catalog(&["a"], mode), refreshed(20..22, "four"), held);
+            let ran = lab.sync(&config(&lab), &catalog(&["a"], mode), &refreshed(20..22, "four"));
+            assert_eq!(ran.state_ids(), [1], "{what}");
+            settled(&lab, &what);
+            let mut expected = only("four", 2);
+            if mode == "append" {
+                expected.extend(only("three", 6));
+            }
+            assert_eq!(versions(&lab), expected, "{what}");
+        }
+    }
 }
 
 /// A batch is answered as a success that refuses some of its partitions: what may pass is asked again, and where it does
