@@ -116,18 +116,17 @@ pub(super) fn count(number: u64, thing: &str) -> String {
 /// How many fates of a column's values one warning tells; a struct may have hundreds of members.
 const MAX_FATES: usize = 10;
 
-/// A warning where objects are small for want of a better setting, which is named. A few small objects are nobody's
+/// The setting that would make a stream's objects larger, where they are many and small. A few small objects are nobody's
 /// trouble.
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn report_small_objects(emitter: &Emitter, writer: &Writer) {
-    let Sizes { objects, bytes, by_reason, checkpoints } = writer.sizes;
+fn cure(sizes: &Sizes) -> Option<&'static str> {
+    let Sizes { objects, bytes, by_reason, checkpoints } = *sizes;
     if objects < MANY || bytes / objects >= SMALL_BYTES {
-        return;
+        return None;
     }
     let of = |reason: SealReason| by_reason[reason as usize];
     let by_checkpoint = of(SealReason::Checkpoint);
     let most = by_reason.into_iter().max().unwrap_or_default();
-    let cure = if most == by_checkpoint && by_checkpoint < 2 * checkpoints.max(1) {
+    Some(if most == by_checkpoint && by_checkpoint < 2 * checkpoints.max(1) {
         "each commit closes them: raise commit_interval_minutes"
     } else if most == by_checkpoint || most == of(SealReason::Partitions) {
         "each partition has its own: partition by less with partitioning or partition_fields"
@@ -135,7 +134,13 @@ fn report_small_objects(emitter: &Emitter, writer: &Writer) {
         "they are closed early for want of memory: raise memory_limit_mb"
     } else {
         "raise target_file_size_mb"
-    };
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn report_small_objects(emitter: &Emitter, writer: &Writer) {
+    let Some(cure) = cure(&writer.sizes) else { return };
+    let Sizes { objects, bytes, .. } = writer.sizes;
     let mean = bytes as f64 / objects as f64 / MIB;
     emitter.log(
         Level::Warn,
@@ -203,4 +208,37 @@ fn fates(column: &[Loss]) -> String {
     let values = count(column.iter().map(|loss| loss.count).sum(), "value");
     let name = column.first().map_or("", |loss| &loss.column);
     format!("{values} of {name} could not be stored as sent: {}", fates.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Objects closed for want of memory, at checkpoints, for their size and for the number of partitions.
+    fn sizes(bytes_each: u64, memory: u64, checkpoint: u64, full: u64, partitions: u64, checkpoints: u64) -> Sizes {
+        let mut by_reason = [0; 4];
+        for (reason, objects) in [
+            (SealReason::Memory, memory),
+            (SealReason::Checkpoint, checkpoint),
+            (SealReason::Full, full),
+            (SealReason::Partitions, partitions),
+        ] {
+            by_reason[reason as usize] = objects;
+        }
+        let objects = by_reason.iter().sum();
+        Sizes { objects, bytes: objects * bytes_each, by_reason, checkpoints }
+    }
+
+    #[test]
+    fn small_objects_have_the_cure_of_their_cause() {
+        let of = |sizes: Sizes| cure(&sizes).unwrap_or("none");
+        assert_eq!(of(sizes(SMALL_BYTES - 1, 0, MANY - 1, 0, 0, 1)), "none");
+        assert_eq!(of(sizes(SMALL_BYTES, 0, 10 * MANY, 0, 0, 1)), "none");
+        let small = SMALL_BYTES - 1;
+        assert!(of(sizes(small, 0, MANY, 0, 0, MANY)).contains("commit_interval_minutes"));
+        assert!(of(sizes(small, 0, MANY, 0, 0, 1)).contains("partition_fields"));
+        assert!(of(sizes(small, 1, 1, 1, MANY, 1)).contains("partition_fields"));
+        assert!(of(sizes(small, MANY, 1, 1, 1, 1)).contains("memory_limit_mb"));
+        assert!(of(sizes(small, 1, 1, MANY, 1, 1)).contains("target_file_size_mb"));
+    }
 }
