@@ -10,9 +10,13 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::{fmt, thread};
 
 use anyhow::Context as _;
+use tokio::sync::Notify;
 
 /// The most threads, however many cores there are: one thread decodes, which keeps no more than these busy.
 const MOST_WORKERS: usize = 4;
+
+/// Some work has been done by a thread of its own.
+static DONE: Notify = Notify::const_new();
 
 /// Started by the first work. They live as long as the process.
 static WORKERS: LazyLock<Arc<Workers>> = LazyLock::new(Workers::start);
@@ -47,6 +51,7 @@ impl Workers {
                 Some(work) => {
                     drop(queue);
                     work();
+                    DONE.notify_one();
                     queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 }
                 None => queue = self.more.wait(queue).unwrap_or_else(PoisonError::into_inner),
@@ -70,6 +75,11 @@ impl Workers {
     fn take(&self) -> Option<Work> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
+}
+
+/// Returns after a thread has done some work since the last time.
+pub(super) async fn done() {
+    DONE.notified().await;
 }
 
 /// Something that is worked on beside.
@@ -137,11 +147,11 @@ impl<T: Send + 'static> Beside<T> {
     }
 
     /// It, if no work on it goes on.
-    pub(super) fn look(&mut self) -> Option<&T> {
+    pub(super) fn look(&mut self) -> Option<&mut T> {
         if let Some(Ok(back)) = self.away.as_ref().map(Receiver::try_recv) {
             self.take_back(back);
         }
-        self.here.as_ref()
+        self.here.as_mut()
     }
 
     fn take_back(&mut self, (it, result): (T, anyhow::Result<()>)) {

@@ -77,6 +77,11 @@ enum Body {
     Groups(Box<RowGroups>),
 }
 
+/// Returns after something has been encoded beside, since the last time: it may have become a part.
+pub async fn done_beside() {
+    beside::done().await;
+}
+
 impl Encoder {
     /// An encoder for an object laid out as `layout`. Allocates next to nothing.
     #[must_use]
@@ -157,6 +162,13 @@ impl Encoder {
             Body::Groups(groups) => groups.memory(),
         };
         body + self.record.memory() + as_u64(self.metadata.memory())
+    }
+
+    /// Takes what has been encoded beside the caller since the last time, as far as it is done.
+    pub fn look(&mut self) {
+        if let Body::Groups(groups) = &mut self.body {
+            groups.look();
+        }
     }
 
     /// Whether something may be being encoded beside the caller, so that [`memory`](Self::memory) is a bound.

@@ -259,7 +259,9 @@ pub(super) struct RowGroups {
     file_memory: u64,
     away_bytes: usize,
     output: Vec<u8>,
-    taken: u64,
+    /// Bytes that have come of the file so far, and when the slice that is being encoded was given.
+    produced: u64,
+    settled: u64,
     open_encoded: u64,
     /// Record bytes that were encoded.
     encoded_bytes: u64,
@@ -277,7 +279,8 @@ impl RowGroups {
             file_memory: 0,
             away_bytes: 0,
             output: Vec::new(),
-            taken: 0,
+            produced: 0,
+            settled: 0,
             open_encoded: 0,
             encoded_bytes: 0,
         }
@@ -374,38 +377,49 @@ impl RowGroups {
         let output = file.take_output();
         self.open_encoded = file.open_encoded();
         self.file_memory = file.memory();
+        self.take_in(output);
+        self.settled = self.produced;
+        self.encoded_bytes += as_u64(std::mem::take(&mut self.away_bytes));
+        Ok(())
+    }
+
+    fn take_in(&mut self, output: Vec<u8>) {
+        self.produced += as_u64(output.len());
         if self.output.is_empty() {
             self.output = output;
         } else {
             self.output.extend_from_slice(&output);
         }
-        self.encoded_bytes += as_u64(std::mem::take(&mut self.away_bytes));
-        Ok(())
+    }
+
+    /// Takes what has come of the slice that is being encoded, if it is done.
+    pub(super) fn look(&mut self) {
+        if self.file.is_away()
+            && let Some(file) = self.file.look()
+        {
+            let output = file.take_output();
+            self.file_memory = file.memory();
+            self.take_in(output);
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
         self.file.is_away()
     }
 
-    pub(super) fn memory(&mut self) -> u64 {
-        if self.file.is_away()
-            && let Some(file) = self.file.look()
-        {
-            self.file_memory = file.memory();
-        }
+    pub(super) fn memory(&self) -> u64 {
         let columns: usize = self.columns.iter().map(Column::memory).sum();
         as_u64(columns + self.output.capacity()) + self.file_memory
     }
 
     pub(super) fn encoded(&self) -> u64 {
-        let written = self.taken + as_u64(self.output.len()) + self.open_encoded;
+        let written = self.settled + self.open_encoded;
         let waiting = as_u64(self.bytes + self.away_bytes);
         // What waits will shrink as what came before it did; at first, as JSON mostly does.
         written + (waiting * written).checked_div(self.encoded_bytes).unwrap_or(waiting / 4)
     }
 
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        self.taken += as_u64(self.output.len());
         std::mem::take(&mut self.output)
     }
 

@@ -24,7 +24,7 @@ use crate::aws::Aws;
 use crate::budget::Budget;
 use crate::claim::StreamIndex;
 use crate::config::Config;
-use crate::encode::NoObject;
+use crate::encode::{self, NoObject};
 use crate::failure::{AtStream, Failure, FailureKind, StreamName};
 use crate::lake::{Haste, Identity, Lake, Outcome};
 use crate::protocol::{
@@ -230,6 +230,7 @@ enum Event {
     Tick,
     Freed,
     Late,
+    Encoded,
     Input(Option<anyhow::Result<Chunk>>),
 }
 
@@ -260,6 +261,7 @@ impl Sync {
                 }
                 Event::Committed(done) => self.settle(*done?)?,
                 Event::Freed => {}
+                Event::Encoded => self.measure()?,
                 Event::Late => {
                     self.late_due.get_or_insert_with(|| Instant::now() + LATE_PAUSE);
                 }
@@ -275,7 +277,7 @@ impl Sync {
                     let chunk = chunk?;
                     last = self.take_in(&chunk)?;
                     drop(chunk);
-                    self.writers.iter_mut().try_for_each(|writer| writer.measure(&self.budget))?;
+                    self.measure()?;
                 }
             }
             if let Some(error) = self.failure.take() {
@@ -300,8 +302,14 @@ impl Sync {
             () = tokio::time::sleep_until(due) => Event::Tick,
             () = budget.freed(), if !may_read => Event::Freed,
             () = one_more(lake), if lake.as_ref().is_some_and(Lake::is_publishing) => Event::Late,
+            () = encode::done_beside() => Event::Encoded,
             chunk = lines.next(), if may_read => Event::Input(chunk),
         }
+    }
+
+    /// Sends what has become parts, and sees what memory is taken.
+    fn measure(&mut self) -> anyhow::Result<()> {
+        self.writers.iter_mut().try_for_each(|writer| writer.measure(&self.budget))
     }
 
     fn due(&self) -> Instant {

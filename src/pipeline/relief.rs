@@ -50,8 +50,7 @@ impl Sync {
 
     fn shed(&mut self, enough: u64) {
         // What was being encoded beside is smaller by now, perhaps.
-        let measured = self.writers.iter_mut().try_for_each(|writer| writer.measure(&self.budget));
-        if let Err(error) = measured {
+        if let Err(error) = self.measure() {
             self.failure.get_or_insert(error);
             return;
         }

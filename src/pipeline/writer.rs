@@ -185,6 +185,7 @@ impl Writer {
     pub(super) fn measure(&mut self, budget: &Budget) -> anyhow::Result<()> {
         for open in self.open.values_mut().filter(|open| open.unmeasured > 0 || open.encoder.is_busy()) {
             open.encoder.encode_huge()?;
+            open.encoder.look();
             open.ship(budget);
         }
         Ok(())
