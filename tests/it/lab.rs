@@ -333,6 +333,16 @@ impl Lab {
         serde_json::from_str(&out).unwrap()
     }
 
+    /// Changes the Glue entry of a table as a user does.
+    pub(crate) fn edit_table(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let table = self.table(name);
+        let kept = ["Name", "TableType", "Description", "Parameters", "StorageDescriptor", "PartitionKeys"];
+        let mut input: Value =
+            kept.iter().map(|key| ((*key).to_owned(), table[*key].clone())).collect::<serde_json::Map<_, _>>().into();
+        change(&mut input);
+        self.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
+    }
+
     /// A table as Glue shows it.
     pub(crate) fn table(&self, name: &str) -> Value {
         self.ask("glue", "get_table", &json!({ "DatabaseName": "demo", "Name": name }))["Table"].clone()

@@ -22,16 +22,6 @@ fn names(lab: &Lab) -> Vec<String> {
     columns.filter(|name| !name.starts_with("_airbyte")).collect()
 }
 
-/// Changes the Glue entry of `demo.v` as a user does.
-fn edit(lab: &Lab, change: impl FnOnce(&mut Value)) {
-    let table = lab.table("v");
-    let kept = ["Name", "TableType", "Description", "Parameters", "StorageDescriptor", "PartitionKeys"];
-    let mut input: Value =
-        kept.iter().map(|key| ((*key).to_owned(), table[*key].clone())).collect::<serde_json::Map<_, _>>().into();
-    change(&mut input);
-    lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
-}
-
 fn integers(fields: &[&str]) -> Value {
     let integer = json!({ "type": "integer" });
     fields.iter().map(|field| ((*field).to_owned(), integer.clone())).collect::<serde_json::Map<_, _>>().into()
@@ -117,7 +107,7 @@ fn a_comment_of_the_users_loses_no_name() {
         if kind == "ICEBERG" {
             lab.act("v", &["comment"]);
         } else {
-            edit(&lab, |table| table["StorageDescriptor"]["Columns"][0]["Comment"] = json!("the key"));
+            lab.edit_table("v", |table| table["StorageDescriptor"]["Columns"][0]["Comment"] = json!("the key"));
         }
         sync(&lab, &config, &both, r#"{"ID":2,"id":20}"#);
         assert_eq!(lab.rows("SELECT id FROM demo.v ORDER BY 1"), [json!({ "id": 1 }), json!({ "id": 2 })], "{kind}");

@@ -361,6 +361,10 @@ fn new_columns_reach_the_partitions_that_are_written() {
     assert_eq!(lab.value("SELECT count(version) FROM demo.a"), 3);
 }
 
+fn columns_of(table: &mut Value) -> &mut Vec<Value> {
+    table["StorageDescriptor"]["Columns"].as_array_mut().unwrap()
+}
+
 /// Others' changes between our reading and our writing are kept.
 #[test]
 fn concurrent_changes_of_the_table_are_merged() {
@@ -373,14 +377,10 @@ fn concurrent_changes_of_the_table_are_merged() {
     let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
     running.feed_all(records("a", 1..3, "y") + &state("a", 1));
     lab.wait_for_hold();
-    let table = lab.table("a");
-    let mut storage = table["StorageDescriptor"].clone();
-    storage["Columns"].as_array_mut().unwrap().push(json!({ "Name": "theirs", "Type": "string" }));
-    let mut parameters = table["Parameters"].clone();
-    parameters["owner"] = json!("them");
-    let input =
-        json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "Parameters": parameters, "StorageDescriptor": storage });
-    lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
+    lab.edit_table("a", |table| {
+        columns_of(table).push(json!({ "Name": "theirs", "Type": "string" }));
+        table["Parameters"]["owner"] = json!("them");
+    });
     lab.sandbox().faults().release();
     assert_eq!(running.end().code, Some(0));
     let table = lab.table("a");
@@ -404,12 +404,7 @@ fn a_column_that_others_add_with_another_type_ends_the_sync() {
         let mut running = lab.spawn(&config, &catalog(&["a"], "append"));
         running.feed_all(records("a", 1..3, "y") + &state("a", 1));
         lab.wait_for_hold();
-        let table = lab.table("a");
-        let mut storage = table["StorageDescriptor"].clone();
-        storage["Columns"].as_array_mut().unwrap().push(json!({ "Name": "version", "Type": kind }));
-        let parameters = &table["Parameters"];
-        let input = json!({ "Name": "a", "TableType": "EXTERNAL_TABLE", "Parameters": parameters, "StorageDescriptor": storage });
-        lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": input }));
+        lab.edit_table("a", |table| columns_of(table).push(json!({ "Name": "version", "Type": kind })));
         lab.sandbox().faults().release();
         let ran = running.end();
         assert_eq!((ran.code, ran.states().len()), (Some(code), usize::from(code == 0)), "{kind}: {}", ran.stdout);
