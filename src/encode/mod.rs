@@ -4,8 +4,9 @@
 //! column, and coerces it there: into the output line, or into the column's buffer. Both formats hold the same values.
 //!
 //! An encoder owns its buffers and nothing else until more than a slice of rows has come: Parquet's column writers and
-//! the compressor of JSON Lines exist only from then on. They are worked with beside the thread that appends; the object
-//! and every answer of the encoder are the same however long that takes, but for [`Encoder::memory`].
+//! the compressor of JSON Lines exist only from then on. They are worked with beside the thread that appends. However
+//! long that takes, the object holds the same rows, and what [`Encoder::encoded`] says is the same; only what it holds and has ready to be
+//! taken depends on it.
 
 mod beside;
 mod column;

@@ -71,6 +71,34 @@ fn output_leaves_in_pieces() {
     }
 }
 
+/// Slices are encoded beside, as fast as they may: where a Parquet file ends, and what is in it, does not depend on that.
+#[test]
+fn files_do_not_depend_on_when_somebody_looks() {
+    for format in FORMATS.into_iter().filter(|format| matches!(format, FileFormat::Parquet(_))) {
+        let layout =
+            Arc::new(Layout::new(LayoutOptions { row_group_bytes: 200_000, ..options(people(), format) }).unwrap());
+        let (mut patient, mut hasty) = (Encoder::new(Arc::clone(&layout)), Encoder::new(layout));
+        let (mut object, mut early) = (Vec::new(), 0);
+        for i in 0..30_000 {
+            append(&mut patient, &person(i));
+            append(&mut hasty, &person(i));
+            if i % 300 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                let before = hasty.output_len();
+                hasty.look();
+                early += usize::from(hasty.output_len() > before);
+                object.extend(hasty.take_output());
+            }
+            assert_eq!(hasty.encoded(), patient.encoded(), "{format:?}, row {i}");
+        }
+        object.extend(hasty.finish().unwrap().bytes);
+        assert!(object == patient.finish().unwrap().bytes, "{format:?}");
+        // What has ended is there before the next slice is, unless nothing is done beside.
+        let alone = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+        assert!(early > 0 || alone, "{format:?}");
+    }
+}
+
 #[test]
 fn a_compressed_object_is_one_member() {
     let layout = Arc::new(Layout::new(options(people(), GZIP)).unwrap());

@@ -245,8 +245,8 @@ impl File {
     }
 }
 
-/// The rows of one object. What is known of the file is from before the slice that is being encoded, so that nothing
-/// depends on how long that takes.
+/// The rows of one object. What is known of the file's size is from before the slice that is being encoded, so that where
+/// an object ends does not depend on how long that takes.
 #[derive(Debug)]
 pub(super) struct RowGroups {
     layout: Arc<Layout>,

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
 /// How long anything may take that a test waits for, on the slowest machine.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Waits until something is so. It fails when that does not come: a test that waits for ever says nothing.
 #[track_caller]
