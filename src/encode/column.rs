@@ -8,10 +8,11 @@ use arrow_array::{ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType as Arrow, FieldRef};
 
+use super::members::{self, AsDeclared};
 use super::plan::{Node, NodeKind};
 use super::walk::{Walk, present};
 use crate::config::ParquetTimestamps;
-use crate::schema::coerce::{self, Problem};
+use crate::schema::coerce::{self, Instant, Problem};
 use crate::schema::scan;
 use crate::schema::text::{self, Elements, Kind};
 use crate::schema::{FloatWidth, IntWidth};
@@ -32,6 +33,20 @@ impl Bits {
             *last |= u8::from(bit) << (self.len % 8);
         }
         self.len += 1;
+    }
+
+    /// Takes back what came after the first `len` bits; says how many of those were not set.
+    fn truncate(&mut self, len: usize) -> usize {
+        let mut unset = 0;
+        while self.len > len {
+            unset += usize::from(!self.last());
+            self.len -= 1;
+            if let Some(last) = self.bytes.last_mut() {
+                *last &= !(1 << (self.len % 8));
+            }
+            self.bytes.truncate(self.len.div_ceil(8));
+        }
+        unset
     }
 
     fn last(&self) -> bool {
@@ -115,6 +130,109 @@ impl Column {
         }
     }
 
+    /// Reads the value at `at` of the record straight into the column; answers with the position after it. `None` for what
+    /// has to be read in the usual way, after [`truncate`](Self::truncate): a field that came already, a member that is
+    /// not declared, a value that is not kept as it came, what is no JSON. `rows` is how many rows the column has.
+    pub(super) fn read<const PLAIN: bool>(
+        &mut self,
+        node: &Node,
+        at: usize,
+        rows: usize,
+        timestamps: ParquetTimestamps,
+        walk: &mut Walk<'_, '_>,
+    ) -> Option<usize> {
+        if self.valid.len != rows {
+            return None;
+        }
+        if let Some(end) = self.read_usual::<PLAIN>(node, at, timestamps, walk) {
+            self.valid.push(true);
+            return Some(end);
+        }
+        let end = scan::value_end::<PLAIN>(walk.text.as_bytes(), at)?;
+        self.append(node, Some(walk.text.get(at..end)?), timestamps, walk);
+        (!walk.is_lossy()).then_some(end)
+    }
+
+    /// The same for values in their usual form, without the note that they are valid. `None`, and nothing appended, for all
+    /// others.
+    #[inline]
+    fn read_usual<const PLAIN: bool>(
+        &mut self,
+        node: &Node,
+        at: usize,
+        timestamps: ParquetTimestamps,
+        walk: &mut Walk<'_, '_>,
+    ) -> Option<usize> {
+        let bytes = walk.text.as_bytes();
+        match (&mut self.values, &node.kind) {
+            (Values::Text { ends, bytes: texts }, NodeKind::Text { max_chars: None })
+                if bytes.get(at) == Some(&b'"') =>
+            {
+                let end = scan::string_end::<PLAIN>(bytes, at)?;
+                let text = bytes.get(at + 1..end - 1)?;
+                if !PLAIN && scan::has_escape(text) {
+                    return None;
+                }
+                append_text(ends, texts, text).ok()?;
+                Some(end)
+            }
+            (Values::Int64(values), NodeKind::Integer(_)) => {
+                let (value, end) = scan::short_integer(bytes, at)?;
+                values.push(value);
+                Some(end)
+            }
+            (Values::Int64(values), NodeKind::Timestamp { zoned }) => {
+                let (instant, end) = coerce::timestamp_at(bytes, at, *zoned)?;
+                values.push(unit_of(instant, timestamps));
+                Some(end)
+            }
+            (Values::Struct(columns), NodeKind::Struct { lookup, members: nodes, .. }) => {
+                let (text, rows) = (walk.text, self.valid.len);
+                let end = members::read::<PLAIN>(text, at, lookup, &mut AsDeclared::default(), |position, place| {
+                    let position = position?;
+                    columns.get_mut(position)?.read::<PLAIN>(nodes.get(position)?, place.value, rows, timestamps, walk)
+                });
+                columns.iter_mut().for_each(|column| match end {
+                    Some(_) => column.fill(rows + 1),
+                    None => column.truncate(rows),
+                });
+                end
+            }
+            _ => None,
+        }
+    }
+
+    /// Appends NULL if there are not yet `rows` rows.
+    #[inline]
+    pub(super) fn fill(&mut self, rows: usize) {
+        if self.valid.len < rows {
+            self.append_null();
+        }
+    }
+
+    /// Takes back what came after the first `rows` rows, of values that were appended in part, too.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.nulls -= self.valid.truncate(rows);
+        let end = |ends: &[i32]| ends.last().map_or(0, |end| usize::try_from(*end).unwrap_or(0));
+        match &mut self.values {
+            Values::Boolean(values) => drop(values.truncate(rows)),
+            Values::Int32(values) => values.truncate(rows),
+            Values::Int64(values) => values.truncate(rows),
+            Values::Float32(values) => values.truncate(rows),
+            Values::Float64(values) => values.truncate(rows),
+            Values::Decimal { values, .. } => values.truncate(rows),
+            Values::Text { ends, bytes } => {
+                ends.truncate(rows);
+                bytes.truncate(end(ends));
+            }
+            Values::Struct(columns) => columns.iter_mut().for_each(|column| column.truncate(rows)),
+            Values::List { ends, element } => {
+                ends.truncate(rows);
+                element.truncate(end(ends));
+            }
+        }
+    }
+
     fn append_null(&mut self) {
         self.valid.push(false);
         self.nulls += 1;
@@ -190,12 +308,7 @@ impl Column {
             (Values::Int32(values), NodeKind::Date) => values.push(coerce::date(raw)?),
             (Values::Int64(values), NodeKind::Integer(width)) => values.push(coerce::integer(raw, *width)?),
             (Values::Int64(values), NodeKind::Timestamp { zoned }) => {
-                let instant = coerce::timestamp(raw, *zoned)?;
-                values.push(match timestamps {
-                    ParquetTimestamps::Millis => instant.millis(),
-                    // INT96 is made of these when the column is encoded.
-                    ParquetTimestamps::Micros | ParquetTimestamps::Int96 => instant.micros(),
-                });
+                values.push(unit_of(coerce::timestamp(raw, *zoned)?, timestamps));
             }
             (Values::Int64(values), NodeKind::TimeOfDay { zoned }) => values.push(coerce::time_of_day(raw, *zoned)?),
             (Values::Float32(values), NodeKind::Number(width)) => {
@@ -217,15 +330,15 @@ impl Column {
             (Values::Text { ends, bytes }, NodeKind::Text { max_chars: None })
                 if text::kind(raw) == Kind::String && (!walk.strings.escaped || !scan::has_escape(raw.as_bytes())) =>
             {
-                append_text(ends, bytes, raw.get(1..raw.len() - 1).unwrap_or_default())?;
+                append_text(ends, bytes, raw.as_bytes().get(1..raw.len() - 1).unwrap_or_default())?;
             }
             (Values::Text { ends, bytes }, NodeKind::Text { max_chars }) => {
                 let kept = coerce::string(raw, *max_chars)?;
-                append_text(ends, bytes, &kept.value)?;
+                append_text(ends, bytes, kept.value.as_bytes())?;
                 walk.cut(node, kept.cut);
             }
             (Values::Text { ends, bytes }, NodeKind::Json { max_chars }) => {
-                append_text(ends, bytes, &coerce::json(raw, *max_chars)?)?;
+                append_text(ends, bytes, coerce::json(raw, *max_chars)?.as_bytes())?;
             }
             (Values::Struct(columns), NodeKind::Struct { lookup, members, dropped }) => {
                 if text::kind(raw) != Kind::Object {
@@ -309,9 +422,20 @@ impl Column {
     }
 }
 
-fn append_text(ends: &mut Vec<i32>, bytes: &mut Vec<u8>, text: &str) -> Result<(), Problem> {
+/// A timestamp as its column counts it.
+#[inline]
+fn unit_of(instant: Instant, timestamps: ParquetTimestamps) -> i64 {
+    match timestamps {
+        ParquetTimestamps::Millis => instant.millis(),
+        // INT96 is made of these when the column is encoded.
+        ParquetTimestamps::Micros | ParquetTimestamps::Int96 => instant.micros(),
+    }
+}
+
+#[inline]
+fn append_text(ends: &mut Vec<i32>, bytes: &mut Vec<u8>, text: &[u8]) -> Result<(), Problem> {
     let end = i32::try_from(bytes.len() + text.len()).map_err(|_| Problem::TooLarge)?;
-    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(text);
     ends.push(end);
     Ok(())
 }

@@ -1,19 +1,24 @@
-//! JSON Lines: one object a line, keys in the order of the columns, NULL members left out.
+//! JSON Lines: one object a line, NULL members left out. Members come in the order of the record; in the order of the
+//! columns where a value had to be changed, or a key was repeated.
 //!
-//! Most members are written as they came, and most of these come in the order of the columns: what lies together in the
-//! record is copied together. Compression goes on [beside](super::beside), while more lines are written.
+//! Most members are written as they came: what lies together in the record is copied together. Compression goes on
+//! [beside](super::beside), while more lines are written.
 
 use std::ops::Range;
 
 use super::beside::Beside;
 use super::gzip::{COMPRESSOR_BYTES, Gzip};
+use super::layout::Layout;
+use super::losses::Losses;
+use super::members::{self, AsDeclared, Place, Seen};
 use super::plan::{Node, NodeKind};
+use super::record::Record;
 use super::walk::{Walk, present};
 use super::{TimestampStyle, as_u64, json};
 use crate::config::JsonTimestamps;
-use crate::schema::IntWidth;
 use crate::schema::coerce::{self, Problem};
 use crate::schema::text::{self, Elements, Kind};
+use crate::schema::{IntWidth, scan};
 
 const MILLIS_PER_DAY: i64 = 86_400_000;
 /// How many bytes of lines collect before they are compressed.
@@ -64,6 +69,33 @@ impl JsonLines {
         Self { lines, comma: false, gzip, output: Vec::new(), away: 0, away_memory: 0, compressed: 0, taken: 0 }
     }
 
+    /// Reads a record straight into a new line, which [metadata](Self::append_again) may follow. `false`, and nothing
+    /// written, if it has to be read in the usual way.
+    pub(super) fn read<const PLAIN: bool>(
+        &mut self,
+        layout: &Layout,
+        record: &mut Record,
+        losses: &mut Losses,
+        walk: &mut Walk<'_, '_>,
+    ) -> bool {
+        let Self { lines, comma, .. } = self;
+        let (begin, nodes) = (lines.bytes.len(), layout.data_nodes());
+        lines.bytes.push(b'{');
+        *comma = false;
+        let mut seen = Seen::default();
+        let is_read = record.read_straight::<PLAIN>(walk.text, &layout.lookup, losses, |position, place| {
+            seen.note(position)?;
+            let (end, is_written) = lines.read_member::<PLAIN>(nodes.get(position)?, place, *comma, walk)?;
+            *comma |= is_written;
+            Some(end)
+        });
+        lines.copy(walk.text);
+        if !is_read {
+            lines.bytes.truncate(begin);
+        }
+        is_read
+    }
+
     pub(super) fn begin(&mut self) {
         self.lines.bytes.push(b'{');
         self.comma = false;
@@ -71,11 +103,6 @@ impl JsonLines {
 
     pub(super) fn append<'a>(&mut self, node: &Node, raw: Option<&'a str>, walk: &mut Walk<'a, '_>) {
         self.comma |= self.lines.member(node, raw, self.comma, walk);
-    }
-
-    /// The members of the record are all written.
-    pub(super) fn end_record(&mut self, walk: &Walk<'_, '_>) {
-        self.lines.copy(walk);
     }
 
     /// Appends a member that is often the same as in the line before: `last` is then its text there, with the comma.
@@ -180,66 +207,122 @@ struct Lines {
 }
 
 impl Lines {
-    /// Appends a member, unless it is NULL. Says whether it did.
-    fn member<'a>(&mut self, node: &Node, raw: Option<&'a str>, comma: bool, walk: &mut Walk<'a, '_>) -> bool {
-        let Some(raw) = present(raw) else { return false };
-        let stays = stays(node, raw, walk);
-        if !self.is_same(node, raw, if stays { raw.len() } else { 0 }, comma, walk) {
-            self.copy(walk);
+    /// Reads the member at `place` into the line, unless it is NULL; answers with the position after it, and whether it
+    /// was written. `None`, and perhaps something written, for what has to be read in the usual way.
+    fn read_member<const PLAIN: bool>(
+        &mut self,
+        node: &Node,
+        place: Place,
+        comma: bool,
+        walk: &mut Walk<'_, '_>,
+    ) -> Option<(usize, bool)> {
+        let (text, at) = (walk.text, place.value);
+        let bytes = text.as_bytes();
+        if bytes.get(at) == Some(&b'n') {
+            return Some((scan::value_end::<PLAIN>(bytes, at)?, false));
+        }
+        let start = if comma { place.key.checked_sub(1)? } else { place.key };
+        if place.exact && !node.renamed && (!comma || bytes.get(start) == Some(&b',')) {
+            self.same(start..at, text);
+        } else {
+            self.copy(text);
             if comma {
                 self.bytes.push(b',');
             }
             self.bytes.extend_from_slice(node.key.as_bytes());
-            if stays {
-                self.bytes.extend_from_slice(raw.as_bytes());
-            }
         }
-        if stays {
-            return true;
-        }
-        self.copy(walk);
-        let mark = self.bytes.len() - node.key.as_bytes().len() - usize::from(comma);
-        match self.coerced(node, raw, walk) {
-            Ok(()) => true,
-            Err(problem) => {
-                self.bytes.truncate(mark);
-                walk.nulled(node, problem);
-                false
-            }
-        }
+        Some((self.read_value::<PLAIN>(node, at, walk)?, true))
     }
 
-    /// Leaves a member's comma and key, and the first `length` bytes of its value, to be copied from the record. False
-    /// if they do not stand there like this.
-    fn is_same(&mut self, node: &Node, raw: &str, length: usize, comma: bool, walk: &Walk<'_, '_>) -> bool {
-        let record = walk.text.as_bytes();
-        let value = raw.as_ptr().addr().wrapping_sub(record.as_ptr().addr());
-        let Some(key) = value.checked_sub(node.key.as_bytes().len()) else { return false };
-        if node.key.end_at(record, key).is_none() {
-            return false;
-        }
-        let mut start = key;
-        if comma {
-            match key.checked_sub(1) {
-                Some(before) if record.get(before) == Some(&b',') => start = before,
-                _ => return false,
+    /// The same for a value that is not null.
+    fn read_value<const PLAIN: bool>(&mut self, node: &Node, at: usize, walk: &mut Walk<'_, '_>) -> Option<usize> {
+        let text = walk.text;
+        let bytes = text.as_bytes();
+        match &node.kind {
+            NodeKind::Text { max_chars: None } if PLAIN && walk.strings.are_plain() && bytes.get(at) == Some(&b'"') => {
+                let end = scan::string_end::<PLAIN>(bytes, at)?;
+                self.same(at..end, text);
+                return Some(end);
             }
+            NodeKind::Integer(IntWidth::I64) => {
+                if let Some((_, end)) = scan::short_integer(bytes, at) {
+                    self.same(at..end, text);
+                    return Some(end);
+                }
+            }
+            NodeKind::Timestamp { zoned } if self.style.json == JsonTimestamps::Sql => {
+                if let Some((value, end)) = coerce::timestamp_text_at(bytes, at, *zoned) {
+                    self.copy(text);
+                    self.quoted(&value);
+                    return Some(end);
+                }
+            }
+            NodeKind::Struct { lookup, members: nodes, .. } if bytes.get(at) == Some(&b'{') => {
+                self.same(at..at + 1, text);
+                let (mut comma, mut seen) = (false, Seen::default());
+                let end = members::read::<PLAIN>(text, at, lookup, &mut AsDeclared::default(), |position, place| {
+                    let position = position?;
+                    seen.note(position)?;
+                    let (end, is_written) = self.read_member::<PLAIN>(nodes.get(position)?, place, comma, walk)?;
+                    comma |= is_written;
+                    Some(end)
+                })?;
+                self.same(end - 1..end, text);
+                return Some(end);
+            }
+            _ => {}
         }
-        if self.same.end != start || self.same.is_empty() {
-            self.copy(walk);
-            self.same.start = start;
+        let end = scan::value_end::<PLAIN>(bytes, at)?;
+        let raw = text.get(at..end)?;
+        if stays(node, raw, walk) {
+            self.same(at..end, text);
+        } else {
+            self.copy(text);
+            self.coerced(node, raw, walk).ok()?;
         }
-        self.same.end = value + length;
-        true
+        (!walk.is_lossy()).then_some(end)
+    }
+
+    /// Leaves a part of the record to be copied to the line.
+    #[inline]
+    fn same(&mut self, part: Range<usize>, text: &str) {
+        if self.same.end == part.start && !self.same.is_empty() {
+            self.same.end = part.end;
+        } else {
+            self.copy(text);
+            self.same = part;
+        }
     }
 
     /// Copies what was left to be copied. Nothing else may be written before.
-    fn copy(&mut self, walk: &Walk<'_, '_>) {
+    #[inline]
+    fn copy(&mut self, text: &str) {
         let same = std::mem::take(&mut self.same);
-        // It is a part of this very text: that is where its keys were found.
         if !same.is_empty() {
-            self.bytes.extend_from_slice(walk.text.as_bytes().get(same).unwrap_or_default());
+            self.bytes.extend_from_slice(text.as_bytes().get(same).unwrap_or_default());
         }
+    }
+
+    fn quoted(&mut self, text: &[u8]) {
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(text);
+        self.bytes.push(b'"');
+    }
+
+    /// Appends a member, unless it is NULL or becomes it. Says whether it did.
+    fn member<'a>(&mut self, node: &Node, raw: Option<&'a str>, comma: bool, walk: &mut Walk<'a, '_>) -> bool {
+        let Some(raw) = present(raw) else { return false };
+        let mark = self.bytes.len();
+        if comma {
+            self.bytes.push(b',');
+        }
+        self.bytes.extend_from_slice(node.key.as_bytes());
+        let written = self.value(node, raw, walk);
+        if let Err(problem) = written {
+            self.bytes.truncate(mark);
+            walk.nulled(node, problem);
+        }
+        written.is_ok()
     }
 
     /// Appends a value that is not null, or nothing that counts.
@@ -293,11 +376,10 @@ impl Lines {
             }
             NodeKind::Timestamp { zoned } => {
                 if self.style.json == JsonTimestamps::Sql
-                    && let Some(text) = coerce::timestamp_text(raw, *zoned)
+                    && let Some((text, end)) = coerce::timestamp_text_at(raw.as_bytes(), 0, *zoned)
+                    && end == raw.len()
                 {
-                    out.push(b'"');
-                    out.extend_from_slice(&text);
-                    out.push(b'"');
+                    self.quoted(&text);
                     return Ok(());
                 }
                 json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, self.style.json, out);
@@ -320,7 +402,6 @@ impl Lines {
             let raw = walk.member(mark, position);
             comma |= self.member(member, raw, comma, walk);
         }
-        self.copy(walk);
         self.bytes.push(b'}');
         walk.close(mark);
         Ok(())

@@ -18,6 +18,7 @@ mod json;
 mod json_lines;
 mod layout;
 mod losses;
+mod members;
 mod metadata;
 mod parquet_schema;
 mod plan;
@@ -44,6 +45,7 @@ pub use record::NoObject;
 pub use statistics::{Bound, ColumnStatistics, Statistics};
 
 use crate::config::FileFormat;
+use crate::schema::coerce::Change;
 use crate::schema::scan::Strings;
 use json_lines::JsonLines;
 use metadata::Metadata;
@@ -100,46 +102,82 @@ impl Encoder {
     ///
     /// [`NoObject`] if `data` is not a JSON object: then nothing was appended. If encoding failed, which means a defect.
     pub fn append(&mut self, row: &Row<'_>, losses: &mut Losses) -> anyhow::Result<()> {
-        let Self { layout, record, metadata, body } = self;
         let strings = Strings::of(row.data.as_bytes());
-        let slots = if layout.options().whole_record {
-            record.whole(row.data)?
+        if let Body::Groups(groups) = &mut self.body {
+            groups.begin(row.data.len())?;
+        }
+        let is_read = if strings.end_at_quotes() {
+            self.append_straight::<true>(row.data, strings, losses)
         } else {
-            record.read(row.data, strings, &layout.lookup, losses)?
+            self.append_straight::<false>(row.data, strings, losses)
         };
-        let mut walk = Walk::new(row.data, strings, losses, layout.options().metadata.is_some(), record.take_members());
+        let changes = if is_read { Vec::new() } else { self.append_fields(row.data, strings, losses)? };
+        self.append_metadata(row, &changes)?;
+        match &mut self.body {
+            Body::Lines(lines) => lines.end(),
+            Body::Groups(groups) => groups.end(row.data.len()),
+        }
+    }
+
+    /// Appends the columns of a record whose values all are kept, each as it is read. `false`, and nothing appended, for
+    /// every other one.
+    fn append_straight<const PLAIN: bool>(&mut self, data: &str, strings: Strings, losses: &mut Losses) -> bool {
+        let Self { layout, record, body, .. } = self;
+        if layout.options().whole_record {
+            return false;
+        }
+        let mut walk = Walk::lossless(data, strings, record.take_members());
+        let is_read = match body {
+            Body::Lines(lines) => lines.read::<PLAIN>(layout, record, losses, &mut walk),
+            Body::Groups(groups) => groups.read::<PLAIN>(record, losses, &mut walk),
+        };
+        record.give_back_members(walk.end().1);
+        is_read
+    }
+
+    /// Appends the columns of any record: first all its fields are found, then each column takes its own. Answers with
+    /// what was changed.
+    fn append_fields(&mut self, data: &str, strings: Strings, losses: &mut Losses) -> anyhow::Result<Vec<Change>> {
+        let Self { layout, record, body, .. } = self;
+        let slots = if layout.options().whole_record {
+            record.whole(data)?
+        } else {
+            record.read(data, strings, &layout.lookup, losses)?
+        };
+        let mut walk = Walk::new(data, strings, losses, layout.options().metadata.is_some(), record.take_members());
         let columns = layout.data_nodes().iter().zip(&slots);
         match body {
             Body::Lines(lines) => {
                 lines.begin();
                 columns.for_each(|(node, raw)| lines.append(node, *raw, &mut walk));
-                lines.end_record(&walk);
             }
             Body::Groups(groups) => {
-                groups.begin(row.data.len())?;
                 columns.enumerate().for_each(|(position, (node, raw))| groups.append(position, node, *raw, &mut walk));
             }
         }
         let (changes, members) = walk.end();
-        record.give_back(slots, members);
-        if let Some(columns) = &layout.options().metadata {
-            let nodes = layout.metadata_nodes();
-            let (texts, unseen) = metadata.of(row, &changes, columns, nodes.clone().map(|(_, node)| node))?;
-            let mut walk = Walk::anywhere(unseen);
-            for ((position, node), text) in nodes.zip(texts) {
-                let is_new = text.is_new;
-                let (raw, line) = text.parts();
-                match body {
-                    Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
-                    Body::Groups(groups) if is_new => groups.append(position, node, raw, &mut walk),
-                    Body::Groups(groups) => groups.append_again(position, node, raw, &mut walk),
-                }
+        record.give_back(slots);
+        record.give_back_members(members);
+        Ok(changes)
+    }
+
+    /// Appends the metadata columns, if the stream has any.
+    fn append_metadata(&mut self, row: &Row<'_>, changes: &[Change]) -> anyhow::Result<()> {
+        let Self { layout, metadata, body, .. } = self;
+        let Some(columns) = &layout.options().metadata else { return Ok(()) };
+        let nodes = layout.metadata_nodes();
+        let (texts, unseen) = metadata.of(row, changes, columns, nodes.clone().map(|(_, node)| node))?;
+        let mut walk = Walk::anywhere(unseen);
+        for ((position, node), text) in nodes.zip(texts) {
+            let is_new = text.is_new;
+            let (raw, line) = text.parts();
+            match body {
+                Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
+                Body::Groups(groups) if is_new => groups.append(position, node, raw, &mut walk),
+                Body::Groups(groups) => groups.append_again(position, node, raw, &mut walk),
             }
         }
-        match &mut self.body {
-            Body::Lines(lines) => lines.end(),
-            Body::Groups(groups) => groups.end(),
-        }
+        Ok(())
     }
 
     /// Encodes a record that is too large to wait for others. Called when the text of the last record is gone.

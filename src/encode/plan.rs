@@ -16,6 +16,8 @@ pub(super) struct Node {
     pub(super) column: Arc<str>,
     /// The stored name as a JSON key.
     pub(super) key: Key,
+    /// Whether the source calls it otherwise.
+    pub(super) renamed: bool,
     pub(super) kind: NodeKind,
     /// Whether one record may hold several values of this.
     pub(super) repeated: bool,
@@ -64,7 +66,8 @@ impl Node {
     /// `dropped` are paths from here on.
     fn at(column: &Arc<str>, path: Arc<str>, field: &Field, dropped: &[&[String]], repeated: bool) -> Self {
         let kind = Self::kind(column, &path, &field.data_type, dropped, repeated);
-        Self { path, column: Arc::clone(column), key: Key::new(&field.name), kind, repeated }
+        let renamed = field.name != field.source;
+        Self { path, column: Arc::clone(column), key: Key::new(&field.name), renamed, kind, repeated }
     }
 
     fn kind(

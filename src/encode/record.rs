@@ -10,6 +10,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::losses::Losses;
+use super::members::{self, Order, Place};
 use super::plan::Lookup;
 use crate::schema::scan::{self, Strings};
 use crate::schema::text::{self, Kind};
@@ -33,7 +34,7 @@ impl std::error::Error for NoObject {
 /// Reads records, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    order: Order,
+    order: Learned,
     /// Memory of the last slots, and of the last record's nested members.
     spare: Vec<Option<&'static str>>,
     spare_members: Vec<Option<&'static str>>,
@@ -54,7 +55,7 @@ impl Record {
     ) -> Result<Slots<'a>, NoObject> {
         let mut slots = emptied(std::mem::take(&mut self.spare));
         let mut undeclared = Vec::new();
-        let scan = if strings.end_at_quotes() { Order::scan::<true> } else { Order::scan::<false> };
+        let scan = if strings.end_at_quotes() { Learned::scan::<true> } else { Learned::scan::<false> };
         if scan(&mut self.order, data, lookup, &mut slots, &mut undeclared).is_none()
             && let Err(error) = self.order.deserialize(data, lookup, &mut slots, &mut undeclared)
         {
@@ -65,6 +66,23 @@ impl Record {
             losses.undeclared("", key);
         }
         Ok(slots)
+    }
+
+    /// Reads a record value by value: `field` is told the position of each field that comes, and where it stands, and
+    /// answers with the end of its value. Says whether it has answered for all of them, and the text is one object; if so,
+    /// fields that are not declared are noted in `losses`.
+    #[inline]
+    pub(super) fn read_straight<const PLAIN: bool>(
+        &mut self,
+        data: &str,
+        lookup: &Lookup,
+        losses: &mut Losses,
+        field: impl FnMut(usize, Place) -> Option<usize>,
+    ) -> bool {
+        let mut undeclared = Vec::new();
+        let is_read = self.order.read::<PLAIN>(data, lookup, &mut undeclared, field).is_some();
+        undeclared.into_iter().filter(|_| is_read).for_each(|key| losses.undeclared("", key));
+        is_read
     }
 
     /// The text of a record as its only field.
@@ -84,14 +102,18 @@ impl Record {
     }
 
     /// Takes memory back for the next record.
-    pub(super) fn give_back(&mut self, slots: Slots<'_>, members: Slots<'_>) {
+    pub(super) fn give_back(&mut self, slots: Slots<'_>) {
         self.spare = emptied(slots);
+    }
+
+    /// The same for that of nested members.
+    pub(super) fn give_back_members(&mut self, members: Slots<'_>) {
         self.spare_members = emptied(members);
     }
 
     pub(super) fn memory(&self) -> u64 {
         let slots = self.spare.capacity() + self.spare_members.capacity();
-        super::as_u64(self.order.0.capacity() * size_of::<Option<usize>>() + slots * size_of::<&str>())
+        super::as_u64(self.order.next.capacity() * size_of::<Option<usize>>() + slots * size_of::<&str>())
     }
 }
 
@@ -104,28 +126,59 @@ fn emptied<'a>(mut slots: Vec<Option<&str>>) -> Vec<Option<&'a str>> {
 /// Which field came after which, by the position of the first plus one; after none at 0. Most sources never change the
 /// order and leave out a field now and then, after which the others come as before.
 #[derive(Debug, Default)]
-struct Order(Vec<Option<usize>>);
+struct Learned {
+    next: Vec<Option<usize>>,
+    /// The field that came last, plus one.
+    last: usize,
+}
 
-impl Order {
-    /// What came after `last` the last time.
+impl Order for Learned {
     #[inline]
-    fn predicted(&self, last: usize) -> Option<usize> {
-        self.0.get(last).copied().flatten()
+    fn predicted(&self) -> Option<usize> {
+        self.next.get(self.last).copied().flatten()
     }
 
-    /// Looks a key up, and remembers that it came after `last`.
-    fn find(&mut self, last: usize, raw_key: &str, lookup: &Lookup) -> Option<usize> {
+    fn find(&mut self, raw_key: &str, lookup: &Lookup) -> Option<usize> {
         let found = lookup.find(raw_key)?;
-        if self.0.is_empty() {
-            self.0.resize(lookup.len() + 1, None);
+        if self.next.is_empty() {
+            self.next.resize(lookup.len() + 1, None);
         }
-        if let Some(known) = self.0.get_mut(last) {
+        if let Some(known) = self.next.get_mut(self.last) {
             *known = Some(found);
         }
         Some(found)
     }
 
-    /// The fast way. `None` if the text is no JSON object, or one that nests too deep.
+    #[inline]
+    fn came(&mut self, position: usize) {
+        self.last = position + 1;
+    }
+}
+
+impl Learned {
+    /// Reads a record as [`members::read`] does. `None` if the text is not one object.
+    #[inline]
+    fn read<'a, const PLAIN: bool>(
+        &mut self,
+        data: &'a str,
+        lookup: &Lookup,
+        undeclared: &mut Vec<&'a str>,
+        mut field: impl FnMut(usize, Place) -> Option<usize>,
+    ) -> Option<()> {
+        let bytes = data.as_bytes();
+        self.last = 0;
+        let start = scan::space_end(bytes, 0);
+        let end = members::read::<PLAIN>(data, start, lookup, self, |position, place| match position {
+            Some(position) => field(position, place),
+            None => {
+                undeclared.push(members::key(data, place)?);
+                scan::value_end::<PLAIN>(bytes, place.value)
+            }
+        })?;
+        (scan::space_end(bytes, end) == bytes.len()).then_some(())
+    }
+
+    /// The texts of the fields, in the fast way. `None` if the text is no JSON object, or one that nests too deep.
     fn scan<'a, const PLAIN: bool>(
         &mut self,
         data: &'a str,
@@ -134,38 +187,11 @@ impl Order {
         undeclared: &mut Vec<&'a str>,
     ) -> Option<()> {
         slots.resize(lookup.len(), None);
-        let bytes = data.as_bytes();
-        let mut at = scan::space_end(bytes, 0);
-        if bytes.get(at) != Some(&b'{') {
-            return None;
-        }
-        at = scan::space_end(bytes, at + 1);
-        let mut more = bytes.get(at) != Some(&b'}');
-        let mut last = 0;
-        while more {
-            let predicted = self.predicted(last);
-            let known_end = if let Some(position) = predicted { lookup.key_at(position, bytes, at) } else { None };
-            let (position, key, start) = match known_end {
-                Some(end) => (predicted, at..end, scan::space_end(bytes, end)),
-                None => {
-                    let end = (bytes.get(at) == Some(&b'"')).then(|| scan::string_end::<PLAIN>(bytes, at))??;
-                    (self.find(last, data.get(at..end)?, lookup), at..end, scan::colon_end(bytes, end)?)
-                }
-            };
-            last = position.map_or(last, |position| position + 1);
-            let end = scan::value_end::<PLAIN>(bytes, start)?;
-            match position.and_then(|position| slots.get_mut(position)) {
-                Some(slot) => *slot = Some(data.get(start..end)?),
-                None => undeclared.push(data.get(key)?),
-            }
-            at = scan::space_end(bytes, end);
-            match bytes.get(at)? {
-                b',' => at = scan::space_end(bytes, at + 1),
-                b'}' => more = false,
-                _ => return None,
-            }
-        }
-        (scan::space_end(bytes, at + 1) == bytes.len()).then_some(())
+        self.read::<PLAIN>(data, lookup, undeclared, |position, place| {
+            let end = scan::value_end::<PLAIN>(data.as_bytes(), place.value)?;
+            *slots.get_mut(position)? = Some(data.get(place.value..end)?);
+            Some(end)
+        })
     }
 
     /// Serde's way, from the start.
@@ -187,7 +213,7 @@ impl Order {
 
 struct MembersOf<'s, 'a> {
     slots: &'s mut Slots<'a>,
-    order: &'s mut Order,
+    order: &'s mut Learned,
     lookup: &'s Lookup,
     undeclared: &'s mut Vec<&'a str>,
 }
@@ -200,11 +226,11 @@ impl<'a> Visitor<'a> for MembersOf<'_, 'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut last = 0;
+        self.order.last = 0;
         while let Some(raw_key) = map.next_key_seed(Raw)? {
-            let predicted = self.order.predicted(last).filter(|position| self.lookup.is_at(*position, raw_key));
-            let position = predicted.or_else(|| self.order.find(last, raw_key, self.lookup));
-            last = position.map_or(last, |position| position + 1);
+            let predicted = self.order.predicted().filter(|position| self.lookup.is_at(*position, raw_key));
+            let position = predicted.or_else(|| self.order.find(raw_key, self.lookup));
+            position.into_iter().for_each(|position| self.order.came(position));
             let value = map.next_value_seed(Raw)?;
             match position.and_then(|position| self.slots.get_mut(position)) {
                 Some(slot) => *slot = Some(value),
@@ -233,7 +259,7 @@ mod tests {
     /// Both ways over one text, each with the order that it has seen so far.
     struct Both {
         lookup: Lookup,
-        orders: [Order; 2],
+        orders: [Learned; 2],
         objects: usize,
         plain: usize,
     }
@@ -248,7 +274,7 @@ mod tests {
             if scan.is_some() {
                 assert_eq!(slots[0], slots[1], "{data}");
                 assert_eq!(undeclared[0], undeclared[1], "{data}");
-                assert_eq!(scanned.0, deserialized.0, "{data}");
+                assert_eq!(scanned.next, deserialized.next, "{data}");
                 self.objects += 1;
             }
             if Strings::of(data.as_bytes()).end_at_quotes() {
@@ -309,7 +335,7 @@ mod tests {
         const ODD: &[u8] = b"{}[]\",:\\u0e-+.tn \x01\t";
         let sources = ["a", "bb", "a longer name", "é", "q\"", "absent", "a_name_of_more_than_sixteen_bytes"];
         let lookup = Lookup::new(sources.into_iter());
-        let mut both = Both { lookup, orders: [Order::default(), Order::default()], objects: 0, plain: 0 };
+        let mut both = Both { lookup, orders: [Learned::default(), Learned::default()], objects: 0, plain: 0 };
         for round in 0..100_000 {
             // Whole, in the same order as before, or in any other.
             let count = below(8);
@@ -341,7 +367,7 @@ mod tests {
         let lookup = Lookup::new(["a"].into_iter());
         let data = format!("{{\"a\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
         let (mut slots, mut undeclared) = (Vec::new(), Vec::new());
-        assert_eq!(Order::default().scan::<true>(&data, &lookup, &mut slots, &mut undeclared), None);
+        assert_eq!(Learned::default().scan::<true>(&data, &lookup, &mut slots, &mut undeclared), None);
         let read =
             Record::default().read(&data, Strings::of(data.as_bytes()), &lookup, &mut Losses::default()).unwrap();
         assert_eq!(read[0].map(str::len), Some(2000));

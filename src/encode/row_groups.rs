@@ -15,7 +15,9 @@ use super::beside::Beside;
 use super::column::Column;
 use super::int96::Int96Writer;
 use super::layout::Layout;
+use super::losses::Losses;
 use super::plan::Node;
+use super::record::Record;
 use super::statistics::Statistics;
 use super::walk::Walk;
 use super::{Encoded, as_u64, dictionaries};
@@ -286,7 +288,7 @@ impl RowGroups {
         }
     }
 
-    /// Makes room for a row of `bytes` bytes.
+    /// Makes room for a row whose record has `bytes` bytes.
     pub(super) fn begin(&mut self, bytes: usize) -> anyhow::Result<()> {
         if bytes >= HUGE_RECORD {
             self.end_row_group()?;
@@ -295,8 +297,28 @@ impl RowGroups {
         if self.columns.is_empty() {
             self.columns = self.layout.nodes().iter().map(Column::new).collect();
         }
-        self.bytes += bytes;
         Ok(())
+    }
+
+    /// Reads a record straight into the columns. `false`, and nothing appended, if it has to be read in the usual way.
+    pub(super) fn read<const PLAIN: bool>(
+        &mut self,
+        record: &mut Record,
+        losses: &mut Losses,
+        walk: &mut Walk<'_, '_>,
+    ) -> bool {
+        let Self { layout, columns, rows, .. } = self;
+        let (rows, nodes, timestamps) = (*rows, layout.data_nodes(), layout.options().timestamps.parquet);
+        let is_read = record.read_straight::<PLAIN>(walk.text, &layout.lookup, losses, |position, place| {
+            columns.get_mut(position)?.read::<PLAIN>(nodes.get(position)?, place.value, rows, timestamps, walk)
+        });
+        let columns = columns.iter_mut().take(nodes.len());
+        if is_read {
+            columns.for_each(|column| column.fill(rows + 1));
+        } else {
+            columns.for_each(|column| column.truncate(rows));
+        }
+        is_read
     }
 
     pub(super) fn append<'a>(&mut self, position: usize, node: &Node, raw: Option<&'a str>, walk: &mut Walk<'a, '_>) {
@@ -318,8 +340,10 @@ impl RowGroups {
         }
     }
 
-    pub(super) fn end(&mut self) -> anyhow::Result<()> {
+    /// The row is whole.
+    pub(super) fn end(&mut self, bytes: usize) -> anyhow::Result<()> {
         self.rows += 1;
+        self.bytes += bytes;
         if self.holds_huge() {
             return Ok(());
         }

@@ -11,7 +11,10 @@ use crate::schema::text::{self, Kind, Members};
 /// The state of a walk over one record, whose text lives for `'a`.
 #[derive(Debug)]
 pub(super) struct Walk<'a, 'l> {
-    losses: &'l mut Losses,
+    /// Nowhere, where a loss is only noticed: the record is then walked over again.
+    losses: Option<&'l mut Losses>,
+    /// Whether something was lost that was not noted.
+    is_lossy: bool,
     /// The changes of this record, where its metadata will say them.
     changes: Option<Vec<(Arc<str>, ChangeKind, &'static str)>>,
     /// The members of the structs that are being walked, outermost first.
@@ -30,7 +33,19 @@ impl<'a, 'l> Walk<'a, 'l> {
         keep_changes: bool,
         members: Vec<Option<&'a str>>,
     ) -> Self {
-        Self { losses, changes: keep_changes.then(Vec::new), members, text, strings }
+        let changes = keep_changes.then(Vec::new);
+        Self { losses: Some(losses), is_lossy: false, changes, members, text, strings }
+    }
+
+    /// A walk that notes no losses, but that there is one.
+    pub(super) fn lossless(text: &'a str, strings: Strings, members: Vec<Option<&'a str>>) -> Self {
+        Self { losses: None, is_lossy: false, changes: None, members, text, strings }
+    }
+
+    /// Whether a [lossless](Self::lossless) walk was none.
+    #[inline]
+    pub(super) fn is_lossy(&self) -> bool {
+        self.is_lossy
     }
 
     /// A walk over texts from anywhere.
@@ -53,7 +68,11 @@ impl<'a, 'l> Walk<'a, 'l> {
 
     #[cold]
     fn note(&mut self, node: &Node, change: ChangeKind, reason: &'static str) {
-        self.losses.count(&node.column, &node.path, change, reason);
+        let Some(losses) = &mut self.losses else {
+            self.is_lossy = true;
+            return;
+        };
+        losses.count(&node.column, &node.path, change, reason);
         if let Some(changes) = &mut self.changes {
             // A record says once what happened to many values of an array.
             let said = |known: &(Arc<str>, ChangeKind, &'static str)| {
@@ -76,7 +95,10 @@ impl<'a, 'l> Walk<'a, 'l> {
             let position = key.map_or(Some(next), |key| lookup.find(key));
             match position.and_then(|position| self.members.get_mut(mark + position)) {
                 Some(slot) => *slot = Some(value),
-                None => self.losses.undeclared(&node.path, key.unwrap_or_default()),
+                None => match &mut self.losses {
+                    Some(losses) => losses.undeclared(&node.path, key.unwrap_or_default()),
+                    None => self.is_lossy = true,
+                },
             }
             next = position.map_or(next, |position| position + 1);
         }

@@ -17,24 +17,24 @@ struct Reading {
     offset: i64,
 }
 
-/// The instant of a JSON string in the usual form. `None` if it has another one.
+/// The instant of the JSON string that `text` begins with, and how long that is, if it has the usual form.
 #[inline]
-pub(super) fn timestamp(raw: &str, zoned: bool) -> Option<Instant> {
-    let Reading { year, month, day, second_of_day, nanos, offset } = read(raw.as_bytes())?;
+pub(super) fn timestamp(text: &[u8], zoned: bool) -> Option<(Instant, usize)> {
+    let (Reading { year, month, day, second_of_day, nanos, offset }, length) = read(text)?;
     let days = days_of(Civil { year, month, day });
     let shift = if zoned { offset } else { 0 };
-    Some(Instant { seconds: days * 86_400 + second_of_day - shift, nanos })
+    Some((Instant { seconds: days * 86_400 + second_of_day - shift, nanos }, length))
 }
 
 /// The same as `yyyy-MM-dd HH:mm:ss.SSS`, where that is a matter of copying.
 #[inline]
-pub(super) fn sql_text(raw: &str, zoned: bool) -> Option<[u8; 23]> {
-    let Reading { nanos, offset, .. } = read(raw.as_bytes())?;
+pub(super) fn sql_text(text: &[u8], zoned: bool) -> Option<([u8; 23], usize)> {
+    let (Reading { nanos, offset, .. }, length) = read(text)?;
     if zoned && offset != 0 {
         return None;
     }
+    let (date, time) = (text.get(1..11)?, text.get(12..20)?);
     let mut text = *b"                   .000";
-    let (date, time) = (raw.as_bytes().get(1..11)?, raw.as_bytes().get(12..20)?);
     text.get_mut(..10)?.copy_from_slice(date);
     text.get_mut(11..19)?.copy_from_slice(time);
     if nanos > 0 {
@@ -42,7 +42,7 @@ pub(super) fn sql_text(raw: &str, zoned: bool) -> Option<[u8; 23]> {
         let digits = [millis / 100, millis / 10 % 10, millis % 10];
         text.iter_mut().skip(20).zip(digits).for_each(|(to, digit)| *to = b'0' + u8::try_from(digit).unwrap_or(0));
     }
-    Some(text)
+    Some((text, length))
 }
 
 /// Eight characters of a timestamp: digits where the form has zeros, otherwise what the form has.
@@ -82,9 +82,10 @@ const DATE: Form = Form::new(b"0000-00-");
 const TIME: Form = Form::new(b"00T00:00");
 const TIME_AFTER_SPACE: Form = Form::new(b"00 00:00");
 
+/// Reads the string that `text` begins with; and how long it is, quotes included.
 #[inline]
-fn read(raw: &[u8]) -> Option<Reading> {
-    let (date, rest) = raw.strip_prefix(b"\"")?.split_first_chunk::<8>()?;
+fn read(text: &[u8]) -> Option<(Reading, usize)> {
+    let (date, rest) = text.strip_prefix(b"\"")?.split_first_chunk::<8>()?;
     let (time, rest) = rest.split_first_chunk::<8>()?;
     let ([b':', tens, ones], rest) = rest.split_first_chunk::<3>()? else { return None };
     let [century, _, year, _, _, month, _, _] = DATE.numbers(*date)?;
@@ -100,19 +101,21 @@ fn read(raw: &[u8]) -> Option<Reading> {
     }
     let second_of_day = i64::from(hour) * 3600 + i64::from(minute) * 60 + second;
     let (nanos, rest) = fraction(rest)?;
-    let offset = match *rest {
-        [b'"'] | [b'Z', b'"'] => 0,
-        [b'+', b'0', b'0', b':', b'0', b'0', b'"'] => 0,
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2, b'"'] => {
+    let (offset, offset_length) = match *rest {
+        [b'"', ..] => (0, 0),
+        [b'Z', b'"', ..] => (0, 1),
+        [b'+', b'0', b'0', b':', b'0', b'0', b'"', ..] => (0, 6),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2, b'"', ..] => {
             let (hours, minutes) = (two_digits(h1, h2)?, two_digits(m1, m2)?);
             if hours > 23 || minutes > 59 {
                 return None;
             }
-            (hours * 3600 + minutes * 60) * if sign == b'-' { -1 } else { 1 }
+            ((hours * 3600 + minutes * 60) * if sign == b'-' { -1 } else { 1 }, 6)
         }
         _ => return None,
     };
-    Some(Reading { year, month, day, second_of_day, nanos, offset })
+    let length = text.len() - rest.len() + offset_length + 1;
+    Some((Reading { year, month, day, second_of_day, nanos, offset }, length))
 }
 
 fn two_digits(tens: u8, ones: u8) -> Option<i64> {
@@ -150,9 +153,12 @@ mod tests {
                         changed[at] = byte;
                         let changed = String::from_utf8(changed).unwrap();
                         for zoned in [true, false] {
-                            if let Some(instant) = timestamp(&changed, zoned) {
+                            let longer = format!("{changed},\"Z\"");
+                            let found = timestamp(longer.as_bytes(), zoned);
+                            if let Some((instant, length)) = found {
                                 read += 1;
-                                let inner = changed.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
+                                let inner = &longer[1..length - 1];
+                                assert!(!inner.contains('"') && longer.as_bytes()[length - 1] == b'"', "{changed}");
                                 assert_eq!(datetime::timestamp(inner, zoned), Ok(instant), "{changed}");
                             }
                         }

@@ -227,10 +227,19 @@ pub fn date(raw: &str) -> Result<i32, Problem> {
 
 /// A timestamp; a wall-clock reading counts as if it were UTC.
 pub fn timestamp(raw: &str, zoned: bool) -> Result<Instant, Problem> {
-    if let Some(instant) = clock::timestamp(raw, zoned) {
+    if let Some((instant, _)) = timestamp_at(raw.as_bytes(), 0, zoned).filter(|(_, end)| *end == raw.len()) {
         return Ok(instant);
     }
     datetime::timestamp(&calendar_text(raw)?, zoned)
+}
+
+/// The timestamp of the JSON string that begins at `at`, and its end, if that has the form of nearly all of them. `None`
+/// says nothing about it.
+#[inline]
+#[must_use]
+pub fn timestamp_at(bytes: &[u8], at: usize, zoned: bool) -> Option<(Instant, usize)> {
+    let (instant, length) = clock::timestamp(bytes.get(at..)?, zoned)?;
+    Some((instant, at + length))
 }
 
 /// A time of day in microseconds, below 24 hours. No offset means UTC; where the column has no offsets, one is dropped
@@ -239,11 +248,13 @@ pub fn time_of_day(raw: &str, zoned: bool) -> Result<i64, Problem> {
     datetime::time_of_day(&calendar_text(raw)?, zoned)
 }
 
-/// A timestamp as `yyyy-MM-dd HH:mm:ss.SSS`, where that can be copied from the text as it came; else it is to be had
-/// from [`timestamp`].
+/// A timestamp as `yyyy-MM-dd HH:mm:ss.SSS`, where that can be copied from the JSON string that begins at `at`, and that
+/// one's end; else it is to be had from [`timestamp`].
+#[inline]
 #[must_use]
-pub fn timestamp_text(raw: &str, zoned: bool) -> Option<[u8; 23]> {
-    clock::sql_text(raw, zoned)
+pub fn timestamp_text_at(bytes: &[u8], at: usize, zoned: bool) -> Option<([u8; 23], usize)> {
+    let (text, length) = clock::sql_text(bytes.get(at..)?, zoned)?;
+    Some((text, at + length))
 }
 
 fn calendar_text(raw: &str) -> Result<Cow<'_, str>, Problem> {

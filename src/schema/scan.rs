@@ -203,6 +203,20 @@ fn some_digits_end(bytes: &[u8], at: usize) -> Option<usize> {
     (end > at).then_some(end)
 }
 
+/// Reads a whole number that has no sign and so few digits that every integer of 64 bits has room for it. `None` for every
+/// other one.
+#[inline]
+pub(crate) fn short_integer(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
+    let (mut value, mut end) = (0_i64, at);
+    while let Some(digit @ b'0'..=b'9') = bytes.get(end).filter(|_| end - at < 18) {
+        value = value * 10 + i64::from(digit - b'0');
+        end += 1;
+    }
+    let is_whole = !matches!(bytes.get(end), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
+    let has_zero_before = bytes.get(at) == Some(&b'0') && end - at > 1;
+    (end > at && is_whole && !has_zero_before).then_some((value, end))
+}
+
 /// Reads a member's key at `at`, and its colon; answers with the position of the value.
 #[inline]
 pub(crate) fn key_end<const PLAIN: bool>(bytes: &[u8], at: usize) -> Option<usize> {
