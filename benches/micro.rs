@@ -102,7 +102,7 @@ fn envelope(bencher: Bencher<'_, '_>, way: &str) {
     let parse = if way == "whole" { parse_whole } else { parse };
     bencher
         .counter(BytesCount::new(bytes))
-        .bench_local(|| lines.iter().filter(|line| matches!(parse(line.as_bytes()), Ok(Message::Record(_)))).count());
+        .bench_local(|| lines.iter().filter(|line| matches!(parse(line), Ok(Message::Record(_)))).count());
 }
 
 const KINDS: [&str; 10] =

@@ -245,6 +245,7 @@ async fn sync(
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<End> {
     let budget = Budget::new(config.memory_limit_bytes.unwrap_or_else(budget::default_limit));
+    budget::keep_freed_memory(budget.limit());
     let mut stopping = stop.clone();
     let start = async {
         let aws = Aws::connect(config).await?;

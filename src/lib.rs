@@ -44,7 +44,7 @@
 //! ```compile_fail
 //! use destination_aws_datalake::{budget::Budget, protocol::{Emitter, Level, Message, parse}};
 //! let (emitter, _key) = Emitter::new(std::io::sink(), Level::Info);
-//! let line = br#"{"type":"STATE","state":{"type":"GLOBAL","global":{"stream_states":[]}}}"#;
+//! let line = r#"{"type":"STATE","state":{"type":"GLOBAL","global":{"stream_states":[]}}}"#;
 //! if let Ok(Message::State(state)) = parse(line) {
 //!     emitter.state(state.receive(&Budget::new(1000)));
 //! }

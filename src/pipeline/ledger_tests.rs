@@ -30,7 +30,7 @@ fn state(budget: &Budget, stream: Option<usize>, legacy: bool, id: usize) -> Rec
         ),
         None => format!(r#"{{"type":"STATE","state":{{"type":"GLOBAL","global":{{"stream_states":[]}},"id":{id}}}}}"#),
     };
-    match parse(line.as_bytes()).unwrap() {
+    match parse(&line).unwrap() {
         Message::State(state) => state.receive(budget),
         _ => unreachable!("a state was written"),
     }

@@ -275,7 +275,7 @@ impl Sync {
                 Event::Input(None) => ended = true,
                 Event::Input(Some(chunk)) => {
                     let chunk = chunk?;
-                    last = self.take_in(&chunk)?;
+                    last = self.take_in(&chunk, last)?;
                     drop(chunk);
                     self.measure()?;
                 }
@@ -318,18 +318,18 @@ impl Sync {
         if self.in_flight.is_some() { self.next_listen } else { soon.min(self.next_listen) }
     }
 
-    /// Takes a chunk of lines in; answers with the number of its last line.
-    fn take_in(&mut self, chunk: &Chunk) -> anyhow::Result<u64> {
-        let mut last = 0;
-        for (number, line) in chunk.lines() {
-            last = number;
-            self.take_line(number, line)?;
+    /// Takes a chunk of lines in, the first of which comes after so many; answers with the number of its last line.
+    fn take_in(&mut self, chunk: &Chunk, before: u64) -> anyhow::Result<u64> {
+        let mut number = before;
+        for line in chunk.lines() {
+            number += 1;
+            self.take_line(number, line.map_err(|error| error.at_line(number))?)?;
         }
         self.progress.take_note(chunk.len() as u64);
-        Ok(last)
+        Ok(number)
     }
 
-    fn take_line(&mut self, number: u64, line: &[u8]) -> anyhow::Result<()> {
+    fn take_line(&mut self, number: u64, line: &str) -> anyhow::Result<()> {
         let taken = parse(line).map_err(|error| error.at_line(number)).and_then(|it| self.take_message(number, it));
         match taken {
             // The line begins and ends like a record, but what lies between is not its data alone.

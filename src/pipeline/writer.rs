@@ -142,7 +142,9 @@ impl Writer {
         if self.open.len() >= MOST_OPEN && !self.open.contains_key(&partition) {
             self.seal_idle(budget)?;
         }
-        let open = match self.open.get_mut(&partition) {
+        // Without partitions there is nothing to look up.
+        let known = if partition.is_empty() { self.open.values_mut().next() } else { self.open.get_mut(&partition) };
+        let open = match known {
             Some(open) => open,
             None => {
                 // Texts of partitions can be of any length; there is one here, and one in the manifest to come.

@@ -428,9 +428,7 @@ mod tests {
         let page = Page::new(usize::MAX);
         let (emitter, key) = Emitter::new(page.clone(), Level::Info);
         emitter.mask(["secret".to_owned()]);
-        let Ok(Message::State(state)) = parse(br#"{"type":"STATE","state":{"data":{"secret":1e40}}}"#) else {
-            panic!()
-        };
+        let Ok(Message::State(state)) = parse(r#"{"type":"STATE","state":{"data":{"secret":1e40}}}"#) else { panic!() };
         let stats = StateStats::default();
         let state = state.receive(&crate::budget::Budget::new(1)).release(&stats, &key);
         emitter.state(state).unwrap();

@@ -175,27 +175,16 @@ impl From<serde_json::Error> for ParseError {
 ///
 /// # Errors
 /// When the line is not blank and holds no message.
-pub fn parse(line: &[u8]) -> Result<Message<'_>, ParseError> {
-    let line = text(line)?;
-    scan::record(line).map_or_else(|| parse_text(line), |record| Ok(Message::Record(record)))
+#[inline]
+pub fn parse(line: &str) -> Result<Message<'_>, ParseError> {
+    scan::record(line).map_or_else(|| parse_whole(line), |record| Ok(Message::Record(record)))
 }
 
 /// Reads one line whole.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_whole(line: &[u8]) -> Result<Message<'_>, ParseError> {
-    parse_text(text(line)?)
-}
-
-fn text(line: &[u8]) -> Result<&str, ParseError> {
-    // The quicker check does not say where the fault is.
-    simdutf8::basic::from_utf8(line)
-        .or_else(|_| std::str::from_utf8(line))
-        .map_err(|error| ParseError { kind: ParseErrorKind::Encoding, column: Some(error.valid_up_to() + 1) })
-}
-
-fn parse_text(line: &str) -> Result<Message<'_>, ParseError> {
+pub fn parse_whole(line: &str) -> Result<Message<'_>, ParseError> {
     let blank = line.len() - line.trim_start_matches([' ', '\t', '\r', '\n']).len();
     let mut values = serde_json::Deserializer::from_str(line).into_iter::<Line<'_>>();
     let Some(parsed) = values.next() else { return Ok(Message::Ignored) };
@@ -225,26 +214,34 @@ fn parse_text(line: &str) -> Result<Message<'_>, ParseError> {
     }
 }
 
+/// The text of a line.
+pub(super) fn text(line: &[u8]) -> Result<&str, ParseError> {
+    // The quicker check does not say where the fault is.
+    simdutf8::basic::from_utf8(line)
+        .or_else(|_| std::str::from_utf8(line))
+        .map_err(|error| ParseError { kind: ParseErrorKind::Encoding, column: Some(error.valid_up_to() + 1) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn record(line: &str) -> Record<'_> {
-        match parse(line.as_bytes()).unwrap() {
+        match parse(line).unwrap() {
             Message::Record(record) => record,
             other => panic!("{other:?}"),
         }
     }
 
     fn scope(line: &str) -> StateScope {
-        match parse(line.as_bytes()).unwrap() {
+        match parse(line).unwrap() {
             Message::State(state) => state.scope,
             other => panic!("{other:?}"),
         }
     }
 
     fn refusal(line: &str) -> String {
-        parse_whole(line.as_bytes()).unwrap_err().to_string()
+        parse_whole(line).unwrap_err().to_string()
     }
 
     fn stream(namespace: Option<&str>, name: &str) -> StreamName {
@@ -295,18 +292,18 @@ mod tests {
             r#"{"type":"TRACE"}"#,
             r#"{"type":"CONTROL","control":null}"#,
         ] {
-            assert!(matches!(parse(line.as_bytes()), Ok(Message::Ignored)), "{line}");
+            assert!(matches!(parse(line), Ok(Message::Ignored)), "{line}");
         }
     }
 
     #[test]
     fn blank_lines_and_bytes_around_the_object_are_accepted() {
         for line in ["", "   ", "\r", "\t \r\n"] {
-            assert!(matches!(parse(line.as_bytes()), Ok(Message::Ignored)));
+            assert!(matches!(parse(line), Ok(Message::Ignored)));
         }
         let line = " {\"type\":\"RECORD\",\"record\":{\"stream\":\"a\",\"data\":{},\"emitted_at\":1}}{\"type\":\"x\" }garbage\r";
         assert_eq!(record(line).stream, "a");
-        let Ok(Message::State(state)) = parse(b"\t{\"type\":\"STATE\",\"state\":{ } } }\r") else { panic!() };
+        let Ok(Message::State(state)) = parse("\t{\"type\":\"STATE\",\"state\":{ } } }\r") else { panic!() };
         assert_eq!(state.text, "{\"type\":\"STATE\",\"state\":{ } }");
     }
 
@@ -373,7 +370,7 @@ mod tests {
             let line = format!(
                 r#"{{"type":"TRACE","trace":{{"type":{kind},"emitted_at":1.5e12,"stream_status":{{"status":"{spelled}","stream_descriptor":{{"name":"a","namespace":"n"}}}}}}}}"#
             );
-            let Ok(Message::StreamStatus { stream: name, status }) = parse(line.as_bytes()) else { panic!("{line}") };
+            let Ok(Message::StreamStatus { stream: name, status }) = parse(&line) else { panic!("{line}") };
             assert_eq!((name, status), (stream(Some("n"), "a"), expected));
         }
     }
@@ -411,7 +408,7 @@ mod tests {
             let refusal = refusal(line);
             assert!(refusal.contains(expected) && !refusal.contains("secret"), "{line}: {refusal}");
         }
-        let error = parse(b"{\"type\":\"\xff\"}").unwrap_err();
+        let error = text(b"{\"type\":\"\xff\"}").unwrap_err();
         assert_eq!(error, ParseError { kind: ParseErrorKind::Encoding, column: Some(10) });
         let error = error.at_line(3);
         assert_eq!(error.to_string(), "line 3 of the input is not valid UTF-8 (column 10)");
@@ -428,8 +425,8 @@ mod tests {
     #[test]
     fn debug_output_has_no_data() {
         let line = r#"{"type":"RECORD","record":{"stream":"a","data":{"x":"hidden"},"emitted_at":1}}"#;
-        assert!(!format!("{:?}", parse(line.as_bytes())).contains("hidden"));
+        assert!(!format!("{:?}", parse(line)).contains("hidden"));
         let line = r#"{"type":"STATE","state":{"data":"hidden"}}"#;
-        assert!(!format!("{:?}", parse(line.as_bytes())).contains("hidden"));
+        assert!(!format!("{:?}", parse(line)).contains("hidden"));
     }
 }

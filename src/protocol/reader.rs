@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
+use super::message::{self, ParseError};
 use crate::budget::{Budget, Reservation};
 
 /// What one read asks for, and the size of a buffer unless a line is longer.
@@ -32,7 +33,6 @@ pub struct Chunk {
     /// The lines end at `end`; what follows has been copied elsewhere.
     bytes: Vec<u8>,
     end: usize,
-    first_line: u64,
     reservation: Option<Reservation>,
     /// Where the buffer goes when this is dropped.
     back: blocking::SyncSender<(Vec<u8>, Reservation)>,
@@ -50,12 +50,6 @@ impl Drop for Chunk {
 }
 
 impl Chunk {
-    /// The number of the first line, from 1.
-    #[must_use]
-    pub fn first_line(&self) -> u64 {
-        self.first_line
-    }
-
     /// How many bytes of input this is.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -74,20 +68,28 @@ impl Chunk {
         self.reservation.as_ref().map_or(0, Reservation::bytes)
     }
 
-    /// The lines with their numbers, without their ends.
-    pub fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
+    /// The lines, without their ends.
+    ///
+    /// # Errors
+    /// A line that is not UTF-8.
+    pub fn lines(&self) -> impl Iterator<Item = Result<&str, ParseError>> {
         let mut rest = self.bytes.get(..self.end).unwrap_or_default();
-        let mut number = self.first_line;
+        // One look at all of it takes less time than one at each line. Where it fails, each is looked at for itself.
+        let mut text = simdutf8::basic::from_utf8(rest).ok();
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let end = memchr::memchr(b'\n', rest);
-            let line = &rest[..end.unwrap_or(rest.len())];
-            rest = end.map_or(&[], |end| &rest[end + 1..]);
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            number += 1;
-            Some((number - 1, line))
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = match text {
+                Some(all) => {
+                    text = all.get(end + 1..);
+                    Ok(all.get(..end).unwrap_or_default())
+                }
+                None => message::text(&rest[..end]),
+            };
+            rest = rest.get(end + 1..).unwrap_or_default();
+            Some(line.map(|line| line.strip_suffix('\r').unwrap_or(line)))
         })
     }
 }
@@ -188,7 +190,6 @@ struct Buffer<'a> {
     /// All of it may be written to; `filled` says how much has been read into it.
     bytes: Vec<u8>,
     filled: usize,
-    next_line: u64,
     reservation: Reservation,
 }
 
@@ -196,7 +197,7 @@ impl<'a> Buffer<'a> {
     fn new(budget: &'a Budget) -> Self {
         let (back, spare) = blocking::sync_channel(1);
         let (bytes, reservation) = (Vec::new(), budget.reserve(0));
-        let mut buffer = Self { budget, spare, back, bytes, filled: 0, next_line: 1, reservation };
+        let mut buffer = Self { budget, spare, back, bytes, filled: 0, reservation };
         buffer.allocate(&[]);
         buffer
     }
@@ -244,9 +245,6 @@ impl<'a> Buffer<'a> {
     }
 
     fn cut(&mut self, cut: usize) -> Option<Chunk> {
-        let lines = memchr::memchr_iter(b'\n', &self.bytes[..cut]).count() as u64;
-        let first_line = self.next_line;
-        self.next_line += lines;
         let mut bytes;
         let mut reservation;
         if cut <= SMALL_BYTES && self.bytes.len() == READ_BYTES {
@@ -265,7 +263,7 @@ impl<'a> Buffer<'a> {
             }
             reservation.resize(bytes.capacity() as u64);
         }
-        Some(Chunk { bytes, end: cut, first_line, reservation: Some(reservation), back: self.back.clone() })
+        Some(Chunk { bytes, end: cut, reservation: Some(reservation), back: self.back.clone() })
     }
 }
 
@@ -301,15 +299,14 @@ mod tests {
     }
 
     /// All lines, and the most the budget ever held.
-    async fn lines(input: impl Read + Send + 'static) -> (Vec<(u64, Vec<u8>)>, u64) {
+    async fn lines(input: impl Read + Send + 'static) -> (Vec<String>, u64) {
         let budget = Budget::new(1);
         let mut chunks = spawn(input, budget.clone());
         let mut all = Vec::new();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.unwrap();
             assert!(!chunk.is_empty() && chunk.held_bytes() >= chunk.len() as u64);
-            assert_eq!(chunk.lines().next().unwrap().0, chunk.first_line());
-            all.extend(chunk.lines().map(|(number, line)| (number, line.to_vec())));
+            all.extend(chunk.lines().map(|line| line.unwrap().to_owned()));
         }
         drop(chunks);
         let mut patience = 100;
@@ -322,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_cut_at_newlines_and_numbered() {
+    async fn lines_are_cut_at_newlines() {
         let reads = vec![
             Ok(b"a\nb".to_vec()),
             Err(io::ErrorKind::Interrupted.into()),
@@ -331,15 +328,23 @@ mod tests {
             Ok(b"\nlast".to_vec()),
         ];
         let (lines, _) = lines(Script::new(reads)).await;
-        let expected: Vec<(u64, Vec<u8>)> =
-            [(1, "a"), (2, "bb"), (3, ""), (4, "c"), (5, "last")].map(|(n, l)| (n, l.into())).into();
-        assert_eq!(lines, expected);
+        assert_eq!(lines, ["a", "bb", "", "c", "last"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_no_text_does_not_spoil_the_others() {
+        let mut chunks = spawn(&b"\xc3\xa9\n\xff\r\n\xc3\xa9\r\nb\xc3"[..], Budget::new(1));
+        let mut all = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            all.extend(chunk.unwrap().lines().map(|line| line.map(str::to_owned).map_err(|error| error.column)));
+        }
+        assert_eq!(all, [Ok("é".to_owned()), Err(Some(1)), Ok("é".to_owned()), Err(Some(2))]);
     }
 
     #[tokio::test]
     async fn an_empty_input_has_no_lines() {
         assert!(lines(io::empty()).await.0.is_empty());
-        assert_eq!(lines(&b"\n"[..]).await.0, [(1, Vec::new())]);
+        assert_eq!(lines(&b"\n"[..]).await.0, [""]);
     }
 
     #[tokio::test]
@@ -356,12 +361,12 @@ mod tests {
         let mut chunks = spawn(Slow(input), Budget::new(1));
         source.send(b"one\ntwo\nthr".to_vec()).unwrap();
         let chunk = chunks.next().await.unwrap().unwrap();
-        assert_eq!(chunk.lines().collect::<Vec<_>>(), [(1, &b"one"[..]), (2, &b"two"[..])]);
+        assert_eq!(chunk.lines().collect::<Vec<_>>(), [Ok("one"), Ok("two")]);
         // A small chunk holds what it needs, not a whole buffer.
         assert!(chunk.held_bytes() < 100);
         source.send(b"ee\n".to_vec()).unwrap();
         let chunk = chunks.next().await.unwrap().unwrap();
-        assert_eq!(chunk.lines().collect::<Vec<_>>(), [(3, &b"three"[..])]);
+        assert_eq!(chunk.lines().collect::<Vec<_>>(), [Ok("three")]);
         drop(source);
         assert!(chunks.next().await.is_none());
     }
@@ -377,10 +382,8 @@ mod tests {
         let input: &'static [u8] = input.leak();
         let (lines, peak) = lines(input).await;
         assert_eq!(lines.len(), 3 + 300_000 + 1);
-        assert_eq!((lines[1].0, lines[1].1.len()), (2, long.len()));
-        assert_eq!(lines[2], (3, b"b".to_vec()));
-        assert_eq!(lines[300_002], (300_003, b"0123456789".to_vec()));
-        assert_eq!((lines[300_003].0, lines[300_003].1.len()), (300_004, long.len()));
+        assert_eq!((lines[1].len(), lines[300_003].len()), (long.len(), long.len()));
+        assert_eq!((&*lines[2], &*lines[300_002]), ("b", "0123456789"));
         assert!(peak < 2 * long.len() as u64 + 8 * READ_BYTES as u64, "{peak}");
     }
 
@@ -392,9 +395,10 @@ mod tests {
             (seed >> 33) as usize % below
         };
         for _ in 0..30 {
-            let expected: Vec<Vec<u8>> =
-                (0..1 + random(200)).map(|n| vec![b'a' + (n % 26) as u8; 1 + random(20_000)]).collect();
-            let mut rest = &*expected.join(&b'\n');
+            let letter = |n: usize| char::from(b'a' + (n % 26) as u8).to_string();
+            let expected: Vec<String> = (0..1 + random(200)).map(|n| letter(n).repeat(1 + random(20_000))).collect();
+            let joined = expected.join("\n");
+            let mut rest = joined.as_bytes();
             let mut reads = Vec::new();
             while !rest.is_empty() {
                 let (read, more) = rest.split_at(rest.len().min(1 + random(100_000)));
@@ -402,8 +406,7 @@ mod tests {
                 rest = more;
             }
             let (lines, _) = lines(Script::new(reads)).await;
-            assert_eq!(lines.iter().map(|(_, line)| line.clone()).collect::<Vec<_>>(), expected);
-            assert!(lines.iter().zip(1..).all(|((number, _), expected)| *number == expected));
+            assert_eq!(lines, expected);
         }
     }
 
@@ -424,7 +427,6 @@ mod tests {
         let first = chunks.next().await.unwrap().unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         assert!(budget.used() <= 5 * READ_BYTES as u64);
-        let next = chunks.next().await.unwrap().unwrap();
-        assert_eq!(next.first_line(), 1 + first.len() as u64);
+        assert_eq!(first.lines().count(), first.len());
     }
 }

@@ -193,7 +193,7 @@ mod tests {
     /// Whatever the scan finds is what serde finds, if the text between the ends turns out to be an object.
     fn agrees(line: &str) -> bool {
         let Some(found) = record(line).filter(|record| is_object(record.data)) else { return false };
-        match parse_whole(line.as_bytes()) {
+        match parse_whole(line) {
             Ok(Message::Record(whole)) => {
                 assert_eq!((&found.stream, &found.namespace), (&whole.stream, &whole.namespace), "{line}");
                 assert_eq!((found.data, found.emitted_at), (whole.data, whole.emitted_at), "{line}");

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn received(line: &str, budget: &Budget) -> ReceivedState {
-        match parse(line.as_bytes()).unwrap() {
+        match parse(line).unwrap() {
             Message::State(state) => state.receive(budget),
             other => panic!("{other:?}"),
         }
