@@ -169,11 +169,12 @@ impl Column {
                 if bytes.get(at) == Some(&b'"') =>
             {
                 let end = scan::string_end::<PLAIN>(bytes, at)?;
-                let text = bytes.get(at + 1..end - 1)?;
-                if !PLAIN && scan::has_escape(text) {
+                let text = at + 1..end - 1;
+                if !PLAIN && scan::has_escape(bytes.get(text.clone())?) {
                     return None;
                 }
-                append_text(ends, texts, text).ok()?;
+                ends.push(i32::try_from(texts.len() + text.len()).ok()?);
+                scan::copy_part(bytes, text, texts);
                 Some(end)
             }
             (Values::Int64(values), NodeKind::Integer(_)) => {

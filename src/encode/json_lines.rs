@@ -23,6 +23,8 @@ use crate::schema::{IntWidth, scan};
 const MILLIS_PER_DAY: i64 = 86_400_000;
 /// How many bytes of lines collect before they are compressed.
 const SLICE_BYTES: usize = 256 * 1024;
+/// The largest buffer that is allocated before it is needed.
+const MOST_AT_ONCE: usize = 16 * 1024 * 1024;
 
 /// The lines of one object. What is known of the compressed ones is from before the slice that is being compressed, so
 /// that nothing depends on how long that takes.
@@ -164,7 +166,9 @@ impl JsonLines {
             Some(here) => as_u64(here.lines.capacity() + here.output.capacity()) + here.gzip.memory(),
             None => as_u64(self.away_memory) + COMPRESSOR_BYTES,
         });
-        as_u64(self.lines.bytes.capacity() + self.output.capacity()) + compressor
+        // What was never written to takes no memory.
+        let lines = self.lines.bytes.capacity().min(2 * self.lines.bytes.len());
+        as_u64(lines + self.output.capacity()) + compressor
     }
 
     pub(super) fn encoded(&self) -> u64 {
@@ -178,7 +182,10 @@ impl JsonLines {
     }
 
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        let output = std::mem::take(if self.gzip.is_some() { &mut self.output } else { &mut self.lines.bytes });
+        let output = if self.gzip.is_some() { &mut self.output } else { &mut self.lines.bytes };
+        // Who has filled a buffer will fill another one: then it is not copied while it grows.
+        let next = if self.gzip.is_none() { output.len().min(MOST_AT_ONCE) } else { 0 };
+        let output = std::mem::replace(output, Vec::with_capacity(next + next / 32));
         self.taken += as_u64(output.len());
         output
     }
@@ -253,7 +260,7 @@ impl Lines {
             NodeKind::Timestamp { zoned } if self.style.json == JsonTimestamps::Sql => {
                 if let Some((value, end)) = coerce::timestamp_text_at(bytes, at, *zoned) {
                     self.copy(text);
-                    self.quoted(&value);
+                    self.bytes.extend_from_slice(&value);
                     return Some(end);
                 }
             }
@@ -299,14 +306,8 @@ impl Lines {
     fn copy(&mut self, text: &str) {
         let same = std::mem::take(&mut self.same);
         if !same.is_empty() {
-            self.bytes.extend_from_slice(text.as_bytes().get(same).unwrap_or_default());
+            scan::copy_part(text.as_bytes(), same, &mut self.bytes);
         }
-    }
-
-    fn quoted(&mut self, text: &[u8]) {
-        self.bytes.push(b'"');
-        self.bytes.extend_from_slice(text);
-        self.bytes.push(b'"');
     }
 
     /// Appends a member, unless it is NULL or becomes it. Says whether it did.
@@ -379,7 +380,7 @@ impl Lines {
                     && let Some((text, end)) = coerce::timestamp_text_at(raw.as_bytes(), 0, *zoned)
                     && end == raw.len()
                 {
-                    self.quoted(&text);
+                    out.extend_from_slice(&text);
                     return Ok(());
                 }
                 json::write_timestamp(coerce::timestamp(raw, *zoned)?, *zoned, self.style.json, out);

@@ -119,6 +119,9 @@ impl Record {
 
 /// The same allocation, for texts that live otherwise long.
 fn emptied<'a>(mut slots: Vec<Option<&str>>) -> Vec<Option<&'a str>> {
+    if slots.capacity() == 0 {
+        return Vec::new();
+    }
     slots.clear();
     slots.into_iter().map(|_| None).collect()
 }

@@ -176,6 +176,9 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     Ok(Prepared { sync, lines })
 }
 
+/// So many are compared faster than hashed.
+const FEW_STREAMS: usize = 8;
+
 /// Streams by namespace (`""` for none) and name: a look-up allocates nothing.
 type Router = HashMap<String, HashMap<String, StreamIndex>>;
 
@@ -419,7 +422,11 @@ impl Sync {
         }
         let mut follower = last.follower;
         if !self.writers.get(follower.0).is_some_and(is_of) {
-            follower = *self.router.get(namespace.unwrap_or_default())?.get(record.stream.as_ref())?;
+            follower = if self.writers.len() <= FEW_STREAMS {
+                StreamIndex(self.writers.iter().position(is_of)?)
+            } else {
+                *self.router.get(namespace.unwrap_or_default())?.get(record.stream.as_ref())?
+            };
             self.writers.get_mut(self.last_stream.0)?.follower = follower;
         }
         self.last_stream = follower;

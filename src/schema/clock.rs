@@ -26,23 +26,22 @@ pub(super) fn timestamp(text: &[u8], zoned: bool) -> Option<(Instant, usize)> {
     Some((Instant { seconds: days * 86_400 + second_of_day - shift, nanos }, length))
 }
 
-/// The same as `yyyy-MM-dd HH:mm:ss.SSS`, where that is a matter of copying.
+/// The same as `"yyyy-MM-dd HH:mm:ss.SSS"`, where that is a matter of copying.
 #[inline]
-pub(super) fn sql_text(text: &[u8], zoned: bool) -> Option<([u8; 23], usize)> {
+pub(super) fn sql_text(text: &[u8], zoned: bool) -> Option<([u8; 25], usize)> {
     let (Reading { nanos, offset, .. }, length) = read(text)?;
     if zoned && offset != 0 {
         return None;
     }
-    let (date, time) = (text.get(1..11)?, text.get(12..20)?);
-    let mut text = *b"                   .000";
-    text.get_mut(..10)?.copy_from_slice(date);
-    text.get_mut(11..19)?.copy_from_slice(time);
+    let mut sql = *b"\"yyyy-MM-dd HH:mm:ss.000\"";
+    sql.get_mut(..20)?.copy_from_slice(text.get(..20)?);
+    sql[11] = b' ';
     if nanos > 0 {
         let millis = nanos / 1_000_000;
         let digits = [millis / 100, millis / 10 % 10, millis % 10];
-        text.iter_mut().skip(20).zip(digits).for_each(|(to, digit)| *to = b'0' + u8::try_from(digit).unwrap_or(0));
+        sql.iter_mut().skip(21).zip(digits).for_each(|(to, digit)| *to = b'0' + u8::try_from(digit).unwrap_or(0));
     }
-    Some((text, length))
+    Some((sql, length))
 }
 
 /// Eight characters of a timestamp: digits where the form has zeros, otherwise what the form has.

@@ -248,11 +248,11 @@ pub fn time_of_day(raw: &str, zoned: bool) -> Result<i64, Problem> {
     datetime::time_of_day(&calendar_text(raw)?, zoned)
 }
 
-/// A timestamp as `yyyy-MM-dd HH:mm:ss.SSS`, where that can be copied from the JSON string that begins at `at`, and that
+/// A timestamp as `"yyyy-MM-dd HH:mm:ss.SSS"`, where that can be copied from the JSON string that begins at `at`, and that
 /// one's end; else it is to be had from [`timestamp`].
 #[inline]
 #[must_use]
-pub fn timestamp_text_at(bytes: &[u8], at: usize, zoned: bool) -> Option<([u8; 23], usize)> {
+pub fn timestamp_text_at(bytes: &[u8], at: usize, zoned: bool) -> Option<([u8; 25], usize)> {
     let (text, length) = clock::sql_text(bytes.get(at..)?, zoned)?;
     Some((text, at + length))
 }

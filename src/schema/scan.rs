@@ -5,6 +5,8 @@
 //! read, or `None` for what is no JSON, or JSON nested deeper than [`MAX_DEPTH`]. `PLAIN` promises that the whole text has
 //! neither a backslash nor a control character, as that of most records: a string then ends at the next quote.
 
+use std::ops::Range;
+
 /// How deep a value may nest. One bit of a register says of each level what it is.
 const MAX_DEPTH: u32 = 64;
 
@@ -201,6 +203,22 @@ fn digits_end(bytes: &[u8], mut at: usize) -> usize {
 fn some_digits_end(bytes: &[u8], at: usize) -> Option<usize> {
     let end = digits_end(bytes, at);
     (end > at).then_some(end)
+}
+
+/// Appends a part of `text`: a short one, as most are, in a few moves instead of a call, with what lies behind it, which is
+/// then cut off.
+#[inline]
+pub(crate) fn copy_part(text: &[u8], part: Range<usize>, out: &mut Vec<u8>) {
+    const SHORT: usize = 32;
+    let length = part.len();
+    match text.get(part.start..).and_then(|rest| rest.first_chunk::<SHORT>()) {
+        Some(chunk) if length <= SHORT => {
+            let end = out.len() + length;
+            out.extend_from_slice(chunk);
+            out.truncate(end);
+        }
+        _ => out.extend_from_slice(text.get(part).unwrap_or_default()),
+    }
 }
 
 /// Reads a whole number that has no sign and so few digits that every integer of 64 bits has room for it. `None` for every
