@@ -35,6 +35,10 @@ impl Bits {
         self.len += 1;
     }
 
+    fn repeat(&mut self, bit: bool, times: usize) {
+        (0..times).for_each(|_| self.push(bit));
+    }
+
     /// Takes back what came after the first `len` bits; says how many of those were not set.
     fn truncate(&mut self, len: usize) -> usize {
         let mut unset = 0;
@@ -249,14 +253,9 @@ impl Column {
         }
     }
 
-    /// Appends the value of the last row once more. `false`, and nothing appended, where there is no row, or more to copy
-    /// than numbers.
-    pub(super) fn append_again(&mut self) -> bool {
-        let can = self.valid.len > 0 && self.ends_in_numbers();
-        if can {
-            self.repeat();
-        }
-        can
+    /// Whether the value of the last row [can be repeated](Self::repeat): there is a row, and no more to copy than numbers.
+    pub(super) fn can_repeat(&self) -> bool {
+        self.valid.len > 0 && self.ends_in_numbers()
     }
 
     /// Whether the last row is of numbers, NULLs and empty lists.
@@ -273,22 +272,25 @@ impl Column {
         }
     }
 
-    fn repeat(&mut self) {
-        fn last<T: Copy>(values: &mut Vec<T>) {
-            values.extend(values.last().copied());
+    /// Appends the value of the last row that many times.
+    pub(super) fn repeat(&mut self, times: usize) {
+        fn last<T: Copy>(values: &mut Vec<T>, times: usize) {
+            if let Some(last) = values.last().copied() {
+                values.extend(std::iter::repeat_n(last, times));
+            }
         }
         let is_valid = self.valid.last();
-        self.valid.push(is_valid);
-        self.nulls += usize::from(!is_valid);
+        self.valid.repeat(is_valid, times);
+        self.nulls += if is_valid { 0 } else { times };
         match &mut self.values {
-            Values::Boolean(values) => values.push(values.last()),
-            Values::Int32(values) => last(values),
-            Values::Int64(values) => last(values),
-            Values::Float32(values) => last(values),
-            Values::Float64(values) => last(values),
-            Values::Decimal { values, .. } => last(values),
-            Values::Text { ends, .. } | Values::List { ends, .. } => last(ends),
-            Values::Struct(members) => members.iter_mut().for_each(Self::repeat),
+            Values::Boolean(values) => values.repeat(values.last(), times),
+            Values::Int32(values) => last(values, times),
+            Values::Int64(values) => last(values, times),
+            Values::Float32(values) => last(values, times),
+            Values::Float64(values) => last(values, times),
+            Values::Decimal { values, .. } => last(values, times),
+            Values::Text { ends, .. } | Values::List { ends, .. } => last(ends, times),
+            Values::Struct(members) => members.iter_mut().for_each(|member| member.repeat(times)),
         }
     }
 

@@ -170,11 +170,11 @@ impl Encoder {
         let mut walk = Walk::anywhere(unseen);
         for ((position, node), text) in nodes.zip(texts) {
             let is_new = text.is_new;
+            walk.strings = text.strings();
             let (raw, line) = text.parts();
             match body {
                 Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
-                Body::Groups(groups) if is_new => groups.append(position, node, raw, &mut walk),
-                Body::Groups(groups) => groups.append_again(position, node, raw, &mut walk),
+                Body::Groups(groups) => groups.append_metadata(position, node, raw, is_new, &mut walk),
             }
         }
         Ok(())

@@ -253,6 +253,8 @@ impl File {
 pub(super) struct RowGroups {
     layout: Arc<Layout>,
     columns: Vec<Column>,
+    /// How many times the last value of each column of metadata comes again, which have not been appended yet.
+    again: Vec<usize>,
     /// Rows in the columns, and the bytes of their records.
     rows: usize,
     bytes: usize,
@@ -275,6 +277,7 @@ impl RowGroups {
         Self {
             layout,
             columns: Vec::new(),
+            again: Vec::new(),
             rows: 0,
             bytes: 0,
             file,
@@ -296,6 +299,7 @@ impl RowGroups {
         self.encode_huge()?;
         if self.columns.is_empty() {
             self.columns = self.layout.nodes().iter().map(Column::new).collect();
+            self.again = self.layout.metadata_nodes().map(|_| 0).collect();
         }
         Ok(())
     }
@@ -327,17 +331,32 @@ impl RowGroups {
         }
     }
 
-    /// The same for a value that the row before had, too.
-    pub(super) fn append_again<'a>(
+    /// The same for a column of metadata. `is_new` says that the row before may have had another value; what is often
+    /// repeated is counted, and appended together.
+    pub(super) fn append_metadata<'a>(
         &mut self,
         position: usize,
         node: &Node,
         raw: Option<&'a str>,
+        is_new: bool,
         walk: &mut Walk<'a, '_>,
     ) {
-        if !self.columns.get_mut(position).is_some_and(Column::append_again) {
-            self.append(position, node, raw, walk);
+        let first = self.layout.data_nodes().len();
+        let (Some(column), Some(again)) = (self.columns.get_mut(position), self.again.get_mut(position - first)) else {
+            return;
+        };
+        if !is_new && (*again > 0 || column.can_repeat()) {
+            *again += 1;
+            return;
         }
+        column.repeat(std::mem::take(again));
+        column.append(node, raw, self.layout.options().timestamps.parquet, walk);
+    }
+
+    /// Appends the repeated values of the metadata's columns that have been counted.
+    fn repeat(&mut self) {
+        let metadata = self.columns.iter_mut().skip(self.layout.data_nodes().len());
+        metadata.zip(&mut self.again).for_each(|(column, again)| column.repeat(std::mem::take(again)));
     }
 
     /// The row is whole.
@@ -364,6 +383,7 @@ impl RowGroups {
 
     /// The collected rows; none are left.
     fn take_rows(&mut self) -> anyhow::Result<Slice> {
+        self.repeat();
         let fields = &self.layout.parquet()?.arrow;
         let columns = self.columns.iter_mut().zip(fields).take(if self.rows > 0 { usize::MAX } else { 0 });
         let columns = columns.map(|(column, field)| column.take(field)).collect::<anyhow::Result<_>>()?;
