@@ -367,6 +367,89 @@ fn mutated_records_are_read_or_refused_but_never_half_appended() {
     }
 }
 
+/// A record of these columns: mostly with values that fit, in their order or in another, with gaps, repeated keys, fields
+/// that nobody declared, spaces, and bytes that are wrong.
+fn any_record(random: &mut Random, columns: &[Field]) -> Option<String> {
+    let mut members = Vec::new();
+    for field in columns {
+        let value = if random.below(4) > 0 { fitting_value(random, &field.data_type).0 } else { any_value(random, 3) };
+        let times = [1, 1, 1, 1, 1, 1, 0, 2][usize::try_from(random.below(8)).unwrap()];
+        members.extend((0..times).map(|_| (field.source.clone(), value.clone())));
+    }
+    if random.below(8) == 0 {
+        members.push(("undeclared".to_owned(), any_value(random, 2)));
+    }
+    if random.below(3) == 0 {
+        let by = usize::try_from(random.below(1 + members.len() as u64)).unwrap();
+        members.rotate_left(by);
+    }
+    let space = *random.pick(&["", "", "", " ", "\n"]);
+    let members: Vec<String> =
+        members.iter().map(|(key, value)| format!("{}:{space}{value}", serde_json::to_string(key).unwrap())).collect();
+    let mut bytes = format!("{{{}}}", members.join(&format!(",{space}"))).into_bytes();
+    if random.below(6) == 0 {
+        let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+        bytes[at] = *random.pick(b"{}[]\",:\\u0e-tn \x01");
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Appends in the way that [`Encoder::append`] goes where it must.
+fn append_by_fields(encoder: &mut Encoder, row: &Row<'_>, losses: &mut Losses) -> anyhow::Result<()> {
+    if let Body::Groups(groups) = &mut encoder.body {
+        groups.begin(row.data.len())?;
+    }
+    encoder.append_fields(row.data, Strings::of(row.data.as_bytes()), losses)?;
+    match &mut encoder.body {
+        Body::Lines(lines) => lines.end(),
+        Body::Groups(groups) => groups.end(row.data.len()),
+    }
+}
+
+/// Whether the fast way takes a record.
+fn is_straight(layout: &Arc<Layout>, data: &str) -> bool {
+    let mut encoder = Encoder::new(Arc::clone(layout));
+    if let Body::Groups(groups) = &mut encoder.body {
+        groups.begin(data.len()).unwrap();
+    }
+    encoder.append_straight::<false>(data, Strings::of(data.as_bytes()), &mut Losses::default())
+}
+
+#[test]
+fn both_ways_of_appending_give_the_same() {
+    let (mut straight, mut all) = (0, 0);
+    for seed in 1..=400_u64 {
+        let random = &mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut columns = any_columns(random);
+        // What the source calls otherwise than the table.
+        columns.iter_mut().step_by(3).for_each(|field| field.source = format!("Source {}", field.name));
+        for format in [LINES, PARQUET] {
+            let layout = Arc::new(Layout::new(options(columns.clone(), format)).unwrap());
+            let mut encoders = [(); 2].map(|()| (Encoder::new(Arc::clone(&layout)), Losses::default()));
+            let mut records: Vec<String> = Vec::new();
+            for line in 1..=40 {
+                let Some(data): Option<String> = any_record(random, &columns) else { continue };
+                let row = Row { data: &data, emitted_at_ms: 0, source_changes: None };
+                let [(one, losses), (other, other_losses)] = &mut encoders;
+                losses.set_line(line);
+                other_losses.set_line(line);
+                (straight, all) = (straight + u32::from(is_straight(&layout, &data)), all + 1);
+                let is_appended = one.append(&row, losses).is_ok();
+                assert_eq!(append_by_fields(other, &row, other_losses).is_ok(), is_appended, "seed {seed}: {data}");
+                if is_appended {
+                    records.push(data);
+                }
+            }
+            let [one, other] = encoders.map(|(encoder, mut losses)| {
+                let object = encoder.finish().unwrap().bytes;
+                (readback::read(&layout, object), losses.drain(), losses.drain_undeclared())
+            });
+            assert_eq!(one, other, "seed {seed}, {format:?}: {records:?}");
+        }
+    }
+    assert!(straight > all / 4 && straight < all * 9 / 10, "{straight} of {all}");
+}
+
 #[test]
 fn types_survive_their_names() {
     for seed in 1..=2000_u64 {
