@@ -149,7 +149,7 @@ fn columns_types_and_format_change_with_the_switch() {
 }
 
 /// SIGKILL while any call of a refresh is on its way; the call arrives afterwards. Whatever sync comes next finishes a
-/// switch that had begun, and loses nothing.
+/// switch that had begun, and loses nothing: a sync of the same generation, of the next, and one without.
 #[test]
 fn a_kill_between_any_two_calls_is_finished_by_whatever_sync_comes_next() {
     let template = twice_replaced();
@@ -158,51 +158,53 @@ fn a_kill_between_any_two_calls_is_finished_by_whatever_sync_comes_next() {
         refresh(&lab, 3, 3..9, "three");
         lab.sandbox().journal().calls().into_iter().map(|call| call.operation).collect()
     };
-    // Up to the last object everything is as in any other sync: there one of the three next ones will do.
     let published = calls.iter().rposition(|call| call == "PutObject").unwrap();
     assert!(calls.len() - published > 12, "{calls:?}");
-    let switched = calls.iter().rposition(|call| call == "UpdateTable").unwrap();
-    let mut begun = 0;
-    for at in 0..calls.len() {
-        let nexts = [Some(3), Some(4), None];
-        for next in if at <= published { &nexts[at % 3..=at % 3] } else { &nexts[..] }.iter().copied() {
-            let lab = Lab::copy_of(&template);
-            lab.sandbox().faults().add(Fault { skip: u32::try_from(at).unwrap(), ..Fault::next("*", Action::Hold) });
-            let mut running = lab.spawn(&config(&lab), &refresh_of(Some(3)));
-            running.feed_all(refreshed(3..9, "three"));
-            // The clean-up makes more calls at one time than at another; by then the switch is done.
-            if !lab.holds_before_the_end(&mut running) {
-                let ran = running.end();
-                assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "call {at} of {calls:?}");
-                assert!(at > switched, "call {at} of {calls:?}");
-                continue;
-            }
-            let states = running.kill().state_ids();
-            lab.sandbox().faults().release();
-            let held = lab.sandbox().journal().calls().into_iter().find(|call| call.fault.is_some());
-            let what =
-                format!("killed at call {at} ({}), then {next:?}", held.map(|call| call.operation).unwrap_or_default());
-            std::thread::sleep(std::time::Duration::from_millis(30));
-            let mixed = lab.rows("SELECT at_day, count(DISTINCT version) n FROM demo.a GROUP BY 1 HAVING n > 1");
-            assert_eq!(mixed, [] as [Value; 0], "{what}: a partition switches whole");
-            begun += u32::from(!lab.table("a")["Parameters"]["airbyte.switching"].is_null());
-            assert!(states.is_empty() || versions(&lab) == only("three", 6), "{what}: a state is a promise");
-            lab.sync(&config(&lab), &refresh_of(next), &refreshed(7..9, "next"));
-            settled(&lab, &what);
-            let mut found = versions(&lab);
-            assert_eq!(found.remove("next"), Some((2, 2)), "{what}: {found:?}");
-            let expected = match next {
-                Some(4) => BTreeMap::new(),
-                // The same generation: appended to what was switched, or replaced by what was not.
-                Some(_) if found.is_empty() => BTreeMap::new(),
-                Some(_) => only("three", 6),
-                None if found.contains_key("two") => only("two", 6),
-                None => only("three", 6),
-            };
-            assert_eq!(found, expected, "{what}");
-        }
-    }
+    let begun: u32 = std::thread::scope(|scope| {
+        let (template, calls) = (&template, &calls);
+        let all = move |next| (0..calls.len()).map(|at| killed_at(template, calls, at, next)).sum::<u32>();
+        let nexts = [Some(3), Some(4), None].map(|next| scope.spawn(move || all(next)));
+        nexts.into_iter().map(|next| next.join().unwrap()).sum()
+    });
     assert!(begun > 10, "{begun} kills left a mark");
+}
+
+/// Kills a refresh while that call is on its way, and then syncs the `next` generation. One if a switch had begun.
+fn killed_at(template: &Lab, calls: &[String], at: usize, next: Option<u64>) -> u32 {
+    let lab = Lab::copy_of(template);
+    lab.sandbox().faults().add(Fault { skip: u32::try_from(at).unwrap(), ..Fault::next("*", Action::Hold) });
+    let mut running = lab.spawn(&config(&lab), &refresh_of(Some(3)));
+    running.feed_all(refreshed(3..9, "three"));
+    // The clean-up makes more calls at one time than at another; by then the switch is done.
+    if !lab.holds_before_the_end(&mut running) {
+        let ran = running.end();
+        assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "call {at} of {calls:?}");
+        assert!(at > calls.iter().rposition(|call| call == "UpdateTable").unwrap(), "call {at} of {calls:?}");
+        return 0;
+    }
+    let states = running.kill().state_ids();
+    lab.sandbox().faults().release();
+    let held = lab.sandbox().journal().calls().into_iter().find(|call| call.fault.is_some());
+    let what = format!("killed at call {at} ({}), then {next:?}", held.map(|call| call.operation).unwrap_or_default());
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let mixed = lab.rows("SELECT at_day, count(DISTINCT version) n FROM demo.a GROUP BY 1 HAVING n > 1");
+    assert_eq!(mixed, [] as [Value; 0], "{what}: a partition switches whole");
+    let begun = u32::from(!lab.table("a")["Parameters"]["airbyte.switching"].is_null());
+    assert!(states.is_empty() || versions(&lab) == only("three", 6), "{what}: a state is a promise");
+    lab.sync(&config(&lab), &refresh_of(next), &refreshed(7..9, "next"));
+    settled(&lab, &what);
+    let mut found = versions(&lab);
+    assert_eq!(found.remove("next"), Some((2, 2)), "{what}: {found:?}");
+    let expected = match next {
+        Some(4) => BTreeMap::new(),
+        // The same generation: appended to what was switched, or replaced by what was not.
+        Some(_) if found.is_empty() => BTreeMap::new(),
+        Some(_) => only("three", 6),
+        None if found.contains_key("two") => only("two", 6),
+        None => only("three", 6),
+    };
+    assert_eq!(found, expected, "{what}");
+    begun
 }
 
 fn refusal(status: u16, code: &str) -> Action {
