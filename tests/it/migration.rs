@@ -22,6 +22,7 @@ fn my_stream(generation: Option<u64>) -> Value {
                 "tags": { "type": "array", "items": { "type": "string" } },
                 "flag": { "type": "boolean" },
                 "day": { "type": "string", "format": "date" },
+                "price": { "type": "number" },
             }},
             "supported_sync_modes": ["full_refresh", "incremental"],
         },
@@ -43,6 +44,7 @@ fn new_rows(ids: std::ops::Range<u64>) -> String {
             "id": id, "name": format!("new {id}"), "at": format!("2024-01-{id:02}T12:00:00.5+02:00"),
             "userInfo": { "firstName": "Grace", "zipCode": id }, "extra": { "any": [id, "é"] }, "tags": ["c"],
             "flag": null, "day": format!("2023-12-{id:02}"),
+            "price": id as f64 + 0.5,
         });
         let record = json!({ "stream": "My Stream", "data": data, "emitted_at": 1_700_000_000_000_u64 });
         format!("{}\n", json!({ "type": "RECORD", "record": record }))
@@ -55,6 +57,7 @@ fn old_row(id: u64) -> Value {
         "id": id, "name": format!("old {id}"), "at": format!("2024-01-0{id} 10:00:00.123"),
         "userinfo": { "firstName": "Ada", "zipCode": 100 + id }, "extra": format!("{{\"any\": [{id}, \"\\u00e9\"]}}"),
         "tags": ["a", "b"], "flag": id.is_multiple_of(2), "day": format!("2023-12-0{id}"),
+        "price": id as f64 + 0.25,
     })
 }
 
@@ -63,31 +66,47 @@ fn new_row(id: u64) -> Value {
         "id": id, "name": format!("new {id}"), "at": format!("2024-01-0{id} 10:00:00.500"),
         "userinfo": { "firstName": "Grace", "zipCode": id }, "extra": format!("{{\"any\":[{id},\"é\"]}}"),
         "tags": ["c"], "flag": null, "day": format!("2023-12-0{id}"),
+        "price": id as f64 + 0.5,
     })
 }
 
-const ALL: &str =
-    "SELECT id, name, \"at\", userinfo, extra, tags, flag, day FROM demo.my_stream ORDER BY id, name DESC";
+const ALL: &str = "SELECT id, name, \"at\", userinfo, extra, tags, flag, day, price::double price FROM demo.my_stream ORDER BY id, name DESC";
 
-/// The older connector's tables in both formats, with partitions and without: an append by us, then an overwrite, with
+/// The older connector's tables in each format, with partitions and without: an append by us, then an overwrite, with
 /// its configuration. Every row is read back whole.
 #[test]
 fn tables_of_the_older_connector_are_continued_and_replaced() {
-    for (kind, partitioned) in [("json", false), ("json", true), ("parquet", false), ("parquet", true)] {
-        let what = format!("{kind}, partitioned: {partitioned}");
+    let variants = [("json", "no"), ("json", "day"), ("json", "date"), ("json.gz", "no"), ("json.gz", "day")];
+    let columnar = [("parquet", "no"), ("parquet", "day"), ("parquet", "date"), ("decimal", "day"), ("decimal", "no")];
+    for (kind, partitioning) in variants.into_iter().chain(columnar) {
+        let what = format!("{kind}, {partitioning}");
         let lab = Lab::new();
-        let flag = if partitioned { "yes" } else { "no" };
-        let arguments = [lab.sandbox().endpoint(), kind, flag].map(std::ffi::OsStr::new);
+        let arguments = [lab.sandbox().endpoint(), kind, partitioning].map(std::ffi::OsStr::new);
         let definition: Value = serde_json::from_str(&python("incumbent.py", &arguments)).unwrap();
-        let format =
-            if kind == "json" { json!({ "format_type": "JSONL" }) } else { json!({ "format_type": "Parquet" }) };
+        let format = match kind {
+            "json" => json!({ "format_type": "JSONL" }),
+            "json.gz" => json!({ "format_type": "JSONL", "compression_codec": "GZIP" }),
+            _ => json!({ "format_type": "Parquet" }),
+        };
+        let by = match partitioning {
+            "day" => "YEAR/MONTH/DAY",
+            "date" => "DATE",
+            _ => "NO PARTITIONING",
+        };
         let config = lab.config(json!({
-            "format": format, "partitioning": if partitioned { "YEAR/MONTH/DAY" } else { "NO PARTITIONING" },
+            "format": format, "partitioning": by, "glue_catalog_float_as_decimal": kind == "decimal",
         }));
         let old_objects = lab.objects();
 
         lab.sync(&config, &my_stream(None), &new_rows(3..6));
-        let expected = [old_row(1), old_row(2), old_row(3), new_row(3), new_row(4), new_row(5)];
+        let mut expected = vec![old_row(1), old_row(2), old_row(3), new_row(3), new_row(4), new_row(5)];
+        if partitioning == "day" {
+            let mut without_cursor = old_row(1);
+            for (column, value) in [("id", json!(9)), ("name", json!("old 9")), ("at", Value::Null)] {
+                without_cursor[column] = value;
+            }
+            expected.push(without_cursor);
+        }
         assert_eq!(lab.rows(ALL), expected, "{what}: appended");
         let table = lab.table("my_stream");
         for (key, value) in definition.as_object().unwrap() {
@@ -96,7 +115,7 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
         assert_eq!(table["VersionId"], "0", "{what}: nothing was written");
         let appended: Vec<String> = lab.objects().into_iter().filter(|key| !old_objects.contains(key)).collect();
         assert!(appended.iter().all(|key| key.starts_with("demo/My Stream/")), "{what}: {appended:?}");
-        looks_like_the_old_ones(&lab, &old_objects[0], &appended[0], &what);
+        looks_like_the_old_ones(&lab, old_objects.last().unwrap(), &appended[0], &what);
 
         let ran =
             lab.sync(&config, &my_stream(Some(7)), &(new_rows(2..5) + &complete("My Stream") + &state("My Stream", 1)));
@@ -121,9 +140,15 @@ fn tables_of_the_older_connector_are_continued_and_replaced() {
 /// New objects have their values in the form that the old ones have them in.
 #[track_caller]
 fn looks_like_the_old_ones(lab: &Lab, old: &str, new: &str, what: &str) {
-    if new.ends_with(".json") {
+    if new.contains(".json") {
         let [old, new] = [old, new].map(|key| {
-            let text = std::fs::read_to_string(lab.object_path(key)).unwrap();
+            assert!(key.ends_with(if what.contains(".gz") { ".json.gz" } else { ".json" }), "{key}");
+            let bytes = std::fs::read(lab.object_path(key)).unwrap();
+            let text = if key.ends_with(".gz") {
+                std::io::read_to_string(flate2::read::GzDecoder::new(&*bytes)).unwrap()
+            } else {
+                String::from_utf8(bytes).unwrap()
+            };
             serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap()
         });
         for column in ["at", "day"] {
@@ -244,6 +269,13 @@ fn new_entries_say_what_the_older_connectors_say() {
         (json!({ "format_type": "JSONL", "compression_codec": "GZIP" }), &text, words("json", "gzip"), true),
         (json!({ "format_type": "Parquet" }), &columnar, words("parquet", "snappy"), true),
         (json!({ "format_type": "Parquet", "compression_codec": "GZIP" }), &columnar, words("parquet", "gzip"), true),
+        (json!({ "format_type": "Parquet", "compression_codec": "ZSTD" }), &columnar, words("parquet", "zstd"), true),
+        (
+            json!({ "format_type": "Parquet", "compression_codec": "UNCOMPRESSED" }),
+            &columnar,
+            words("parquet", "none"),
+            false,
+        ),
     ];
     for (nth, (format, (input_format, output_format, serde), words, compressed)) in cases.into_iter().enumerate() {
         for partitioning in ["NO PARTITIONING", "YEAR/MONTH/DAY", "DATE"] {
@@ -303,9 +335,15 @@ fn new_entries_say_what_the_older_connectors_say() {
                 (false, false, _) => ".json",
                 (false, true, _) => ".json.gz",
                 (true, _, 2) => ".snappy.parquet",
-                _ => ".gz.parquet",
+                (true, _, 3) => ".gz.parquet",
+                (true, _, 4) => ".zstd.parquet",
+                _ => ".parquet",
             };
-            assert!(lab.objects().iter().all(|key| key.ends_with(ending)), "{:?}", lab.objects());
+            assert!(
+                lab.objects().iter().all(|key| key.split_once('.').unwrap().1 == &ending[1..]),
+                "{:?}",
+                lab.objects()
+            );
         }
     }
 }
