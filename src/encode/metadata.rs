@@ -23,15 +23,23 @@ pub(super) struct Metadata {
     emitted_at_ms: i64,
     has_changes: bool,
     /// A metadata value that its column has no room for is nobody's data: it is counted here, where nobody looks.
-    pub(super) unseen: Losses,
+    unseen: Losses,
+}
+
+/// The values of a record.
+pub(super) struct Values<'a> {
+    /// By column.
+    pub(super) texts: &'a mut [Text],
+    /// Whether others than the identifier differ from those of the record before.
+    pub(super) is_new: bool,
+    /// Where losses go.
+    pub(super) unseen: &'a mut Losses,
 }
 
 /// The value of a column.
 #[derive(Debug)]
 pub(super) struct Text {
     kind: Kind,
-    /// Whether the record before had another.
-    pub(super) is_new: bool,
     json: String,
     line: Vec<u8>,
 }
@@ -49,7 +57,27 @@ impl Text {
         let kinds = [Kind::RawId, Kind::ExtractedAt, Kind::Meta];
         let kind = METADATA_NAMES.iter().zip(kinds).find(|(name, _)| **name == &*node.path);
         let kind = kind.map_or(Kind::GenerationId, |(_, kind)| kind);
-        Self { kind, is_new: true, json: String::new(), line: Vec::new() }
+        Self { kind, json: String::new(), line: Vec::new() }
+    }
+
+    /// Another value; one that writes nothing is NULL.
+    fn rewrite(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<()> {
+        self.line.clear();
+        let mut json = std::mem::take(&mut self.json).into_bytes();
+        json.clear();
+        write(&mut json);
+        self.json = String::from_utf8(json).context("a metadata column is no text")?;
+        Ok(())
+    }
+
+    /// Whether it is the row's identifier, which no other row has.
+    pub(super) fn is_id(&self) -> bool {
+        self.kind == Kind::RawId
+    }
+
+    /// Becomes the next identifier.
+    fn follow(&mut self, id: &Id) -> anyhow::Result<()> {
+        if id.is_counted_on() && self.count_on() { Ok(()) } else { self.rewrite(|out| id.write(out)) }
     }
 
     /// Counts the identifier on, if that changes no more than its last digit.
@@ -71,7 +99,7 @@ impl Text {
 
     /// What the strings of the text are like.
     pub(super) fn strings(&self) -> Strings {
-        let unknown = self.kind != Kind::RawId;
+        let unknown = !self.is_id();
         Strings { escaped: unknown, control: unknown, odd: unknown }
     }
 
@@ -89,39 +117,29 @@ impl Metadata {
         changes: &[Change],
         columns: &MetadataColumns,
         nodes: impl Iterator<Item = &'n Node>,
-    ) -> anyhow::Result<(&mut [Text], &mut Losses)> {
+    ) -> anyhow::Result<Values<'_>> {
         let first = self.texts.is_empty();
         if first {
             self.texts = nodes.map(Text::new).collect();
         }
         let has_changes = !changes.is_empty() || row.source_changes.is_some_and(|changes| changes != "[]");
-        for text in &mut self.texts {
-            text.is_new = match text.kind {
-                Kind::RawId => true,
-                Kind::ExtractedAt => row.emitted_at_ms != self.emitted_at_ms,
-                Kind::Meta => has_changes || self.has_changes,
-                Kind::GenerationId => false,
-            };
-            text.is_new |= first;
-            if text.kind == Kind::RawId {
-                self.id.advance(first || row.emitted_at_ms != self.emitted_at_ms);
-                if self.id.is_counted_on() && text.count_on() {
-                    continue;
+        let is_later = first || row.emitted_at_ms != self.emitted_at_ms;
+        let has_other_changes = first || has_changes || self.has_changes;
+        (self.emitted_at_ms, self.has_changes) = (row.emitted_at_ms, has_changes);
+        self.id.advance(is_later);
+        let is_new = is_later || has_other_changes;
+        for text in self.texts.iter_mut().filter(|text| is_new || text.kind == Kind::RawId) {
+            match text.kind {
+                Kind::RawId => text.follow(&self.id)?,
+                Kind::ExtractedAt if is_later => text.rewrite(|out| write_extracted_at(row.emitted_at_ms, out))?,
+                Kind::Meta if has_other_changes => text.rewrite(|out| write_meta(columns, row, changes, out))?,
+                Kind::GenerationId if first => {
+                    text.rewrite(|out| columns.generation_id.into_iter().for_each(|id| json::write_integer(id, out)))?;
                 }
-            }
-            if text.is_new {
-                text.line.clear();
-                let mut json = std::mem::take(&mut text.json).into_bytes();
-                json.clear();
-                match text.kind {
-                    Kind::RawId => self.id.write(&mut json),
-                    kind => write(kind, columns, row, changes, &mut json),
-                }
-                text.json = String::from_utf8(json).context("a metadata column is no text")?;
+                _ => {}
             }
         }
-        (self.emitted_at_ms, self.has_changes) = (row.emitted_at_ms, has_changes);
-        Ok((&mut self.texts, &mut self.unseen))
+        Ok(Values { texts: &mut self.texts, is_new, unseen: &mut self.unseen })
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -129,24 +147,12 @@ impl Metadata {
     }
 }
 
-/// Writes a value; nothing for NULL.
-fn write(kind: Kind, columns: &MetadataColumns, row: &Row<'_>, changes: &[Change], out: &mut Vec<u8>) {
-    match kind {
-        Kind::RawId => {}
-        Kind::ExtractedAt => {
-            let seconds = row.emitted_at_ms.div_euclid(1000);
-            // Years of more than four digits are no timestamps, and the reader of this text would not take them.
-            if (-62_135_596_800..=253_402_300_799).contains(&seconds) {
-                let nanos = u32::try_from(row.emitted_at_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0);
-                json::write_timestamp(Instant { seconds, nanos }, true, JsonTimestamps::Iso8601, out);
-            }
-        }
-        Kind::Meta => write_meta(columns, row, changes, out),
-        Kind::GenerationId => {
-            if let Some(id) = columns.generation_id {
-                json::write_integer(id, out);
-            }
-        }
+/// Nothing for a year of more than four digits, which is no timestamp: the reader of this text would not take it.
+fn write_extracted_at(emitted_at_ms: i64, out: &mut Vec<u8>) {
+    let seconds = emitted_at_ms.div_euclid(1000);
+    if (-62_135_596_800..=253_402_300_799).contains(&seconds) {
+        let nanos = u32::try_from(emitted_at_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0);
+        json::write_timestamp(Instant { seconds, nanos }, true, JsonTimestamps::Iso8601, out);
     }
 }
 
@@ -235,7 +241,7 @@ mod tests {
     #[test]
     fn identifiers_are_of_version_7_and_never_the_same() {
         let mut id = Id::default();
-        let mut text = Text { kind: Kind::RawId, is_new: true, json: String::new(), line: b",\"id\":\"0\"".to_vec() };
+        let mut text = Text { kind: Kind::RawId, json: String::new(), line: b",\"id\":\"0\"".to_vec() };
         let mut seen = std::collections::HashSet::new();
         let mut counted_on = 0;
         for row in 0..20_000 {

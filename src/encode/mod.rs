@@ -48,7 +48,7 @@ use crate::config::FileFormat;
 use crate::schema::coerce::Change;
 use crate::schema::scan::Strings;
 use json_lines::JsonLines;
-use metadata::Metadata;
+use metadata::{Metadata, Values};
 use record::Record;
 use row_groups::RowGroups;
 use walk::Walk;
@@ -166,15 +166,19 @@ impl Encoder {
         let Self { layout, metadata, body, .. } = self;
         let Some(columns) = &layout.options().metadata else { return Ok(()) };
         let nodes = layout.metadata_nodes();
-        let (texts, unseen) = metadata.of(row, changes, columns, nodes.clone().map(|(_, node)| node))?;
+        let Values { texts, is_new, unseen } =
+            metadata.of(row, changes, columns, nodes.clone().map(|(_, node)| node))?;
+        let repeats = match body {
+            Body::Lines(_) => false,
+            Body::Groups(groups) => groups.repeat_metadata(is_new),
+        };
         let mut walk = Walk::anywhere(unseen);
-        for ((position, node), text) in nodes.zip(texts) {
-            let is_new = text.is_new;
+        for ((position, node), text) in nodes.zip(texts).filter(|(_, text)| !repeats || text.is_id()) {
             walk.strings = text.strings();
             let (raw, line) = text.parts();
             match body {
                 Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
-                Body::Groups(groups) => groups.append_metadata(position, node, raw, is_new, &mut walk),
+                Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
             }
         }
         Ok(())

@@ -21,6 +21,7 @@ use super::record::Record;
 use super::statistics::Statistics;
 use super::walk::Walk;
 use super::{Encoded, as_u64, dictionaries};
+use crate::schema::METADATA_NAMES;
 
 /// Rows of a slice.
 const SLICE_ROWS: usize = 8192;
@@ -253,8 +254,8 @@ impl File {
 pub(super) struct RowGroups {
     layout: Arc<Layout>,
     columns: Vec<Column>,
-    /// How many times the last value of each column of metadata comes again, which have not been appended yet.
-    again: Vec<usize>,
+    /// How many times the last values of the metadata come again, which have not been appended yet.
+    again: usize,
     /// Rows in the columns, and the bytes of their records.
     rows: usize,
     bytes: usize,
@@ -277,7 +278,7 @@ impl RowGroups {
         Self {
             layout,
             columns: Vec::new(),
-            again: Vec::new(),
+            again: 0,
             rows: 0,
             bytes: 0,
             file,
@@ -299,7 +300,6 @@ impl RowGroups {
         self.encode_huge()?;
         if self.columns.is_empty() {
             self.columns = self.layout.nodes().iter().map(Column::new).collect();
-            self.again = self.layout.metadata_nodes().map(|_| 0).collect();
         }
         Ok(())
     }
@@ -331,32 +331,32 @@ impl RowGroups {
         }
     }
 
-    /// The same for a column of metadata. `is_new` says that the row before may have had another value; what is often
-    /// repeated is counted, and appended together.
-    pub(super) fn append_metadata<'a>(
-        &mut self,
-        position: usize,
-        node: &Node,
-        raw: Option<&'a str>,
-        is_new: bool,
-        walk: &mut Walk<'a, '_>,
-    ) {
-        let first = self.layout.data_nodes().len();
-        let (Some(column), Some(again)) = (self.columns.get_mut(position), self.again.get_mut(position - first)) else {
-            return;
-        };
-        if !is_new && (*again > 0 || column.can_repeat()) {
-            *again += 1;
-            return;
+    /// Takes note that a row has the metadata of the row before, but for its identifier, unless they are new. Says whether
+    /// it did: what is repeated is counted, and appended later, together.
+    pub(super) fn repeat_metadata(&mut self, are_new: bool) -> bool {
+        if are_new {
+            self.append_repeated();
+            return false;
         }
-        column.repeat(std::mem::take(again));
-        column.append(node, raw, self.layout.options().timestamps.parquet, walk);
+        let repeats = self.again > 0 || self.repeated_metadata().all(|column| column.can_repeat());
+        self.again += usize::from(repeats);
+        repeats
     }
 
-    /// Appends the repeated values of the metadata's columns that have been counted.
-    fn repeat(&mut self) {
-        let metadata = self.columns.iter_mut().skip(self.layout.data_nodes().len());
-        metadata.zip(&mut self.again).for_each(|(column, again)| column.repeat(std::mem::take(again)));
+    /// Appends what was counted.
+    fn append_repeated(&mut self) {
+        let times = std::mem::take(&mut self.again);
+        if times > 0 {
+            self.repeated_metadata().for_each(|column| column.repeat(times));
+        }
+    }
+
+    /// The columns of metadata of which rows often have the same value.
+    fn repeated_metadata(&mut self) -> impl Iterator<Item = &mut Column> {
+        let nodes = self.layout.nodes();
+        let first = self.layout.data_nodes().len();
+        let columns = self.columns.iter_mut().zip(nodes).skip(first);
+        columns.filter(|(_, node)| *node.path != *METADATA_NAMES[0]).map(|(column, _)| column)
     }
 
     /// The row is whole.
@@ -383,7 +383,7 @@ impl RowGroups {
 
     /// The collected rows; none are left.
     fn take_rows(&mut self) -> anyhow::Result<Slice> {
-        self.repeat();
+        self.append_repeated();
         let fields = &self.layout.parquet()?.arrow;
         let columns = self.columns.iter_mut().zip(fields).take(if self.rows > 0 { usize::MAX } else { 0 });
         let columns = columns.map(|(column, field)| column.take(field)).collect::<anyhow::Result<_>>()?;

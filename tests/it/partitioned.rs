@@ -408,6 +408,27 @@ fn tables_with_projection_or_a_location_template_are_not_switched() {
     }
 }
 
+#[test]
+fn projection_that_is_set_during_a_refresh_stops_its_switch() {
+    let lab = Lab::new();
+    refresh(&lab, 1, 0..3, "one");
+    lab.sandbox().journal().clear();
+    let mut running = lab.spawn(&config(&lab), &refresh_of(Some(2)));
+    running.feed(&records("a", 0..4, "two"));
+    lab.wait_for_calls("ListMultipartUploads", 1);
+    lab.edit_table("a", |table| table["Parameters"]["projection.enabled"] = json!("true"));
+    running.feed(&(state("a", 1) + &complete("a")));
+    let ran = running.end();
+    let (kind, message) = ran.error();
+    assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0), "{message}");
+    assert!(message.contains("projection.enabled") && message.contains("demo.a"), "{message}");
+    assert_eq!(versions(&lab), only("one", 3));
+    lab.edit_table("a", |table| table["Parameters"]["projection.enabled"] = json!("false"));
+    refresh(&lab, 2, 0..4, "two");
+    assert_eq!(versions(&lab), only("two", 4));
+    settled(&lab, "without projection again");
+}
+
 /// A switch that is under way when something else happens: it is carried to its end where there is time, nothing is told
 /// before, nothing that is done stays untold, and the next sync finishes what is left.
 #[test]
