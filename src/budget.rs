@@ -35,7 +35,7 @@ fn from_container(limit: Option<u64>) -> u64 {
 const LARGEST_KEPT: u64 = 31 * MIB;
 
 /// Has the allocator keep a part of `limit` that is free, rather than give it back to the system and have it cleared again
-/// a moment later: a tenth of the time of a sync (`docs/performance.md`). glibc maps blocks one by one above a threshold,
+/// a moment later (`docs/performance.md` has what that costs). glibc maps blocks one by one above a threshold,
 /// which rises to the size of the largest one that was mapped and freed, and gives back what is free above twice that
 /// (mallopt(3), `M_MMAP_THRESHOLD`). So one is mapped and freed, which costs nothing, since it is not touched. Other
 /// allocators are not changed by this.

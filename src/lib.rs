@@ -17,8 +17,8 @@
 //!    envelope without touching the text of `data`.
 //! 2. [`pipeline`] finds the stream's writer. The record takes the next [`claim::Position`] and joins the
 //!    [`claim::Claim`] of its batch: one batch for each partition.
-//! 3. [`encode`] walks the text of `data` once, puts each declared field beside its column, and coerces it by the types
-//!    that [`schema`] found before the first record: into the output line, or into the column's buffer. What has
+//! 3. [`encode`] walks the text of `data` once and coerces each declared field by the types that [`schema`] found before the
+//!    first record: into the output line, or into the column's buffer. What has
 //!    collected becomes Parquet pages or gzip in threads beside, for each object one slice after the other.
 //! 4. Encoded bytes that have become a part leave through [`stage`] as an upload that nobody can see. Small objects
 //!    wait in memory for their one `PutObject`; when memory is needed they become an upload of a single part.

@@ -1,5 +1,5 @@
-//! JSON Lines: one object a line, NULL members left out. Members come in the order of the record; in the order of the
-//! columns where a value had to be changed, or a key was repeated.
+//! JSON Lines: one object a line, NULL members left out. Members mostly come in the order of the record; in the order of
+//! the columns inside arrays, and where the record had to be read in the usual way.
 //!
 //! Most members are written as they came: what lies together in the record is copied together. Compression goes on
 //! [beside](super::beside), while more lines are written.
@@ -24,7 +24,7 @@ const MILLIS_PER_DAY: i64 = 86_400_000;
 /// How many bytes of lines collect before they are compressed.
 const SLICE_BYTES: usize = 256 * 1024;
 /// The largest buffer that is allocated before it is needed.
-const MOST_AT_ONCE: usize = 16 * 1024 * 1024;
+const MOST_AT_ONCE: usize = 8 * 1024 * 1024;
 
 /// The lines of one object. What is known of the compressed ones is from before the slice that is being compressed, so
 /// that nothing depends on how long that takes.
@@ -36,6 +36,9 @@ pub(super) struct JsonLines {
     comma: bool,
     gzip: Option<Beside<Compressor>>,
     output: Vec<u8>,
+    /// The size with which the next buffer begins: half of that which has left, so that it grows once on its way to that,
+    /// and no further.
+    next_bytes: usize,
     /// Bytes that are being compressed, and what the compressor's buffers take meanwhile.
     away: usize,
     away_memory: usize,
@@ -68,7 +71,17 @@ impl JsonLines {
     pub(super) fn new(gzip: bool, style: TimestampStyle) -> Self {
         let gzip = gzip.then(|| Beside::new(Compressor::new()));
         let lines = Lines { style, bytes: Vec::new(), same: 0..0 };
-        Self { lines, comma: false, gzip, output: Vec::new(), away: 0, away_memory: 0, compressed: 0, taken: 0 }
+        Self {
+            lines,
+            comma: false,
+            gzip,
+            output: Vec::new(),
+            next_bytes: 0,
+            away: 0,
+            away_memory: 0,
+            compressed: 0,
+            taken: 0,
+        }
     }
 
     /// Reads a record straight into a new line, which [metadata](Self::append_again) may follow. `false`, and nothing
@@ -80,10 +93,10 @@ impl JsonLines {
         losses: &mut Losses,
         walk: &mut Walk<'_, '_>,
     ) -> bool {
+        let begin = self.lines.bytes.len();
+        self.begin();
         let Self { lines, comma, .. } = self;
-        let (begin, nodes) = (lines.bytes.len(), layout.data_nodes());
-        lines.bytes.push(b'{');
-        *comma = false;
+        let nodes = layout.data_nodes();
         let mut seen = Seen::default();
         let is_read = record.read_straight::<PLAIN>(walk.text, &layout.lookup, losses, |position, place| {
             seen.note(position)?;
@@ -99,6 +112,9 @@ impl JsonLines {
     }
 
     pub(super) fn begin(&mut self) {
+        if self.next_bytes > 0 {
+            self.lines.bytes.reserve_exact(std::mem::take(&mut self.next_bytes));
+        }
         self.lines.bytes.push(b'{');
         self.comma = false;
     }
@@ -166,9 +182,7 @@ impl JsonLines {
             Some(here) => as_u64(here.lines.capacity() + here.output.capacity()) + here.gzip.memory(),
             None => as_u64(self.away_memory) + COMPRESSOR_BYTES,
         });
-        // What was never written to takes no memory.
-        let lines = self.lines.bytes.capacity().min(2 * self.lines.bytes.len());
-        as_u64(lines + self.output.capacity()) + compressor
+        as_u64(self.lines.bytes.capacity() + self.output.capacity()) + compressor
     }
 
     pub(super) fn encoded(&self) -> u64 {
@@ -182,11 +196,11 @@ impl JsonLines {
     }
 
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        let output = if self.gzip.is_some() { &mut self.output } else { &mut self.lines.bytes };
-        // Who has filled a buffer will fill another one: then it is not copied while it grows.
-        let next = if self.gzip.is_none() { output.len().min(MOST_AT_ONCE) } else { 0 };
-        let output = std::mem::replace(output, Vec::with_capacity(next + next / 32));
+        let output = std::mem::take(if self.gzip.is_some() { &mut self.output } else { &mut self.lines.bytes });
         self.taken += as_u64(output.len());
+        if self.gzip.is_none() {
+            self.next_bytes = (output.len() / 2 + output.len() / 64).min(MOST_AT_ONCE);
+        }
         output
     }
 

@@ -104,28 +104,29 @@ pub(super) fn key(text: &str, place: Place) -> Option<&str> {
 /// Which fields of an object have come, so that one that comes again is noticed.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// A bit for each of the first fields.
+    /// A bit for each of the first 64.
     first: u64,
-    /// Of the others, all before this one may have come.
-    others: usize,
+    /// And for each of the others, 64 at a time.
+    others: Vec<u64>,
 }
 
 impl Seen {
-    /// Notes a field. `None` if it may have come before.
+    /// Notes a field. `None` if it has come before.
     #[inline]
     pub(super) fn note(&mut self, position: usize) -> Option<()> {
-        match u32::try_from(position).ok().and_then(|position| 1_u64.checked_shl(position)) {
-            Some(bit) => {
-                let is_new = self.first & bit == 0;
-                self.first |= bit;
-                is_new.then_some(())
-            }
-            None => {
-                let is_new = position >= self.others;
-                self.others = position + 1;
-                is_new.then_some(())
-            }
+        let (word, bit) = (position / 64, 1_u64 << (position % 64));
+        let bits = if word == 0 { &mut self.first } else { self.other(word - 1)? };
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new.then_some(())
+    }
+
+    #[cold]
+    fn other(&mut self, word: usize) -> Option<&mut u64> {
+        if self.others.len() <= word {
+            self.others.resize(word + 1, 0);
         }
+        self.others.get_mut(word)
     }
 }
 
@@ -136,10 +137,10 @@ mod tests {
     #[test]
     fn a_field_that_comes_again_is_noticed() {
         let mut seen = Seen::default();
-        for position in [5, 0, 63, 4, 64, 66, 1000] {
+        for position in [5, 0, 63, 4, 66, 64, 1000, 65] {
             assert_eq!(seen.note(position), Some(()), "{position}");
         }
-        for position in [5, 0, 63, 4, 66, 64] {
+        for position in [5, 0, 63, 4, 66, 64, 1000, 65] {
             assert_eq!(seen.note(position), None, "{position}");
         }
     }

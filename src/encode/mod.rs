@@ -1,7 +1,8 @@
 //! Records in, the bytes of one object out: JSON Lines or Parquet.
 //!
-//! An [`Encoder`] belongs to one open object. It reads a record once, puts the text of each declared field beside its
-//! column, and coerces it there: into the output line, or into the column's buffer. Both formats hold the same values.
+//! An [`Encoder`] belongs to one open object. It reads a record once, and each value straight into the output line, or into
+//! its column's buffer. Where one does not stay as it came, that is undone, and the record is read in the usual way: the
+//! text of each declared field is put beside its column, and coerced there. Both ways and both formats hold the same values.
 //!
 //! An encoder owns its buffers and nothing else until more than a slice of rows has come: Parquet's column writers and
 //! the compressor of JSON Lines exist only from then on. They are worked with beside the thread that appends. However
@@ -71,7 +72,35 @@ pub struct Encoder {
     layout: Arc<Layout>,
     record: Record,
     metadata: Metadata,
+    detour: Detour,
     body: Body,
+}
+
+/// Where records one after the other cannot be read straight, most that follow are not tried.
+#[derive(Debug, Default)]
+struct Detour {
+    /// Records in a row that were tried in vain.
+    in_vain: u32,
+    /// Records that are still not to be tried.
+    left: u32,
+}
+
+impl Detour {
+    const AFTER: u32 = 4;
+    const RECORDS: u32 = 60;
+
+    fn next_is_straight(&mut self) -> bool {
+        let is_straight = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        is_straight
+    }
+
+    fn note(&mut self, was_read: bool) {
+        self.in_vain = if was_read { 0 } else { self.in_vain + 1 };
+        if self.in_vain == Self::AFTER {
+            (self.in_vain, self.left) = (0, Self::RECORDS);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -93,7 +122,7 @@ impl Encoder {
             FileFormat::Jsonl { gzip } => Body::Lines(Box::new(JsonLines::new(gzip, layout.options().timestamps))),
             FileFormat::Parquet(_) => Body::Groups(Box::new(RowGroups::new(Arc::clone(&layout)))),
         };
-        Self { layout, record: Record::default(), metadata: Metadata::default(), body }
+        Self { layout, record: Record::default(), metadata: Metadata::default(), detour: Detour::default(), body }
     }
 
     /// Appends a record. Values that cannot be stored as they came are noted in `losses`.
@@ -106,10 +135,14 @@ impl Encoder {
         if let Body::Groups(groups) = &mut self.body {
             groups.begin(row.data.len())?;
         }
-        let is_read = if strings.end_at_quotes() {
-            self.append_straight::<true>(row.data, strings, losses)
-        } else {
-            self.append_straight::<false>(row.data, strings, losses)
+        let is_read = self.detour.next_is_straight() && {
+            let is_read = if strings.end_at_quotes() {
+                self.append_straight::<true>(row.data, strings, losses)
+            } else {
+                self.append_straight::<false>(row.data, strings, losses)
+            };
+            self.detour.note(is_read);
+            is_read
         };
         let changes = if is_read { Vec::new() } else { self.append_fields(row.data, strings, losses)? };
         self.append_metadata(row, &changes)?;
