@@ -40,6 +40,8 @@ pub(super) struct Values<'a> {
 #[derive(Debug)]
 pub(super) struct Text {
     kind: Kind,
+    /// Whether the record before had another.
+    pub(super) is_new: bool,
     json: String,
     line: Vec<u8>,
 }
@@ -57,7 +59,7 @@ impl Text {
         let kinds = [Kind::RawId, Kind::ExtractedAt, Kind::Meta];
         let kind = METADATA_NAMES.iter().zip(kinds).find(|(name, _)| **name == &*node.path);
         let kind = kind.map_or(Kind::GenerationId, |(_, kind)| kind);
-        Self { kind, json: String::new(), line: Vec::new() }
+        Self { kind, is_new: true, json: String::new(), line: Vec::new() }
     }
 
     /// Another value; one that writes nothing is NULL.
@@ -129,17 +131,23 @@ impl Metadata {
         let is_later = first || row.emitted_at_ms != self.emitted_at_ms;
         let has_other_changes = first || has_changes || self.has_changes;
         (self.emitted_at_ms, self.has_changes) = (row.emitted_at_ms, has_changes);
-        self.id.advance(is_later);
+        self.id.advance(row.emitted_at_ms);
         let is_new = is_later || has_other_changes;
         for text in self.texts.iter_mut().filter(|text| is_new || text.kind == Kind::RawId) {
+            text.is_new = match text.kind {
+                Kind::RawId => true,
+                Kind::ExtractedAt => is_later,
+                Kind::Meta => has_other_changes,
+                Kind::GenerationId => first,
+            };
             match text.kind {
+                _ if !text.is_new => {}
                 Kind::RawId => text.follow(&self.id)?,
-                Kind::ExtractedAt if is_later => text.rewrite(|out| write_extracted_at(row.emitted_at_ms, out))?,
-                Kind::Meta if has_other_changes => text.rewrite(|out| write_meta(columns, row, changes, out))?,
-                Kind::GenerationId if first => {
+                Kind::ExtractedAt => text.rewrite(|out| write_extracted_at(row.emitted_at_ms, out))?,
+                Kind::Meta => text.rewrite(|out| write_meta(columns, row, changes, out))?,
+                Kind::GenerationId => {
                     text.rewrite(|out| columns.generation_id.into_iter().for_each(|id| json::write_integer(id, out)))?;
                 }
-                _ => {}
             }
         }
         Ok(Values { texts: &mut self.texts, is_new, unseen: &mut self.unseen })
@@ -164,27 +172,30 @@ const COUNTED_ON: u32 = 4096;
 
 /// A UUID of version 7. Most are the one before and one more, which RFC 9562 calls monotonic random (section 6.2, method 2):
 /// rows that are written together differ in a digit or two, which codecs make small. The time in it is that at which the
-/// first of up to 4,097 rows with one `emitted_at` was written.
+/// first of up to 4,097 rows was written whose `emitted_at` is in one second.
 #[derive(Debug, Default)]
 struct Id {
     millis: u64,
     random: [u8; 2],
     /// The lower half, of which the first bits give way to the variant.
     count: u64,
-    /// How many more are counted on.
+    /// How many more are counted on, and the second of `emitted_at` for whose rows.
     left: u32,
+    second: i64,
 }
 
 impl Id {
-    /// The next one, of a fresh time if that may have passed.
-    fn advance(&mut self, time_passed: bool) {
-        if !time_passed && self.left > 0 {
+    /// The one of the next row.
+    fn advance(&mut self, emitted_at_ms: i64) {
+        let second = emitted_at_ms.div_euclid(1000);
+        if second == self.second && self.left > 0 {
             self.left -= 1;
             self.count = self.count.wrapping_add(1);
             return;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.millis = u64::try_from(now.as_millis()).unwrap_or(0);
+        self.second = second;
         (self.random, self.count, self.left) = (rand::random(), rand::random(), COUNTED_ON);
     }
 
@@ -244,11 +255,11 @@ mod tests {
     #[test]
     fn identifiers_are_of_version_7_and_never_the_same() {
         let mut id = Id::default();
-        let mut text = Text { kind: Kind::RawId, json: String::new(), line: Vec::new() };
+        let mut text = Text { kind: Kind::RawId, is_new: true, json: String::new(), line: Vec::new() };
         let mut seen = std::collections::HashSet::new();
         let mut counted_on = 0;
         for row in 0..20_000 {
-            id.advance(row % 7000 == 0);
+            id.advance(row / 7000 * 1000);
             let mut written = Vec::new();
             id.write(&mut written);
             if id.is_counted_on() && text.count_on() {

@@ -208,10 +208,11 @@ impl Encoder {
         let mut walk = Walk::anywhere(unseen);
         for ((position, node), text) in nodes.zip(texts).filter(|(_, text)| !repeats || text.is_id()) {
             walk.strings = text.strings();
+            let is_new = text.is_new;
             let (raw, line) = text.parts();
             match body {
                 Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
-                Body::Groups(groups) => groups.append(position, node, raw, &mut walk),
+                Body::Groups(groups) => groups.append_metadata(position, node, raw, is_new, &mut walk),
             }
         }
         Ok(())

@@ -343,6 +343,21 @@ impl RowGroups {
         repeats
     }
 
+    /// Appends a value of a column of metadata. What is not new is not read once more, where that can be.
+    pub(super) fn append_metadata<'a>(
+        &mut self,
+        position: usize,
+        node: &Node,
+        raw: Option<&'a str>,
+        is_new: bool,
+        walk: &mut Walk<'a, '_>,
+    ) {
+        match self.columns.get_mut(position) {
+            Some(column) if !is_new && column.can_repeat() => column.repeat(1),
+            _ => self.append(position, node, raw, walk),
+        }
+    }
+
     /// Appends what was counted.
     fn append_repeated(&mut self) {
         let times = std::mem::take(&mut self.again);
