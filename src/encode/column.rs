@@ -36,7 +36,12 @@ impl Bits {
     }
 
     fn repeat(&mut self, bit: bool, times: usize) {
-        (0..times).for_each(|_| self.push(bit));
+        let until_whole = times.min(self.len.next_multiple_of(8) - self.len);
+        (0..until_whole).for_each(|_| self.push(bit));
+        let times = times - until_whole;
+        self.bytes.resize(self.bytes.len() + times / 8, if bit { u8::MAX } else { 0 });
+        self.len += times / 8 * 8;
+        (0..times % 8).for_each(|_| self.push(bit));
     }
 
     /// Takes back what came after the first `len` bits; says how many of those were not set.
@@ -235,6 +240,18 @@ impl Column {
                 ends.truncate(rows);
                 element.truncate(end(ends));
             }
+        }
+    }
+
+    /// Appends a time, if the column is of such.
+    pub(super) fn append_instant(&mut self, node: &Node, instant: Instant, timestamps: ParquetTimestamps) -> bool {
+        match (&mut self.values, &node.kind) {
+            (Values::Int64(values), NodeKind::Timestamp { .. }) => {
+                values.push(unit_of(instant, timestamps));
+                self.valid.push(true);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -452,4 +469,27 @@ fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     let mut ends = std::mem::take(ends);
     ends.insert(0, 0);
     OffsetBuffer::new(ScalarBuffer::from(ends))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_repeated_and_taken_back() {
+        let mut expected: Vec<bool> = Vec::new();
+        let mut bits = Bits::default();
+        for (nth, times) in [0, 1, 3, 4, 8, 9, 17, 64, 7, 100].into_iter().enumerate() {
+            let bit = nth % 2 == 0;
+            bits.repeat(bit, times);
+            expected.extend(std::iter::repeat_n(bit, times));
+            bits.push(!bit);
+            expected.push(!bit);
+            let cut = expected.len() - nth % 3;
+            let unset = expected.drain(cut..).filter(|bit| !bit).count();
+            assert_eq!(bits.truncate(cut), unset);
+            assert_eq!((bits.last(), bits.len), (*expected.last().unwrap(), expected.len()));
+        }
+        assert_eq!(bits.take().iter().collect::<Vec<_>>(), expected);
+    }
 }

@@ -42,6 +42,8 @@ pub(super) struct Text {
     kind: Kind,
     /// Whether the record before had another.
     pub(super) is_new: bool,
+    /// The time, where it is one. Its text is only written for who asks for it.
+    pub(super) instant: Option<Instant>,
     json: String,
     line: Vec<u8>,
 }
@@ -59,7 +61,7 @@ impl Text {
         let kinds = [Kind::RawId, Kind::ExtractedAt, Kind::Meta];
         let kind = METADATA_NAMES.iter().zip(kinds).find(|(name, _)| **name == &*node.path);
         let kind = kind.map_or(Kind::GenerationId, |(_, kind)| kind);
-        Self { kind, is_new: true, json: String::new(), line: Vec::new() }
+        Self { kind, is_new: true, instant: None, json: String::new(), line: Vec::new() }
     }
 
     /// Another value; one that writes nothing is NULL.
@@ -109,8 +111,11 @@ impl Text {
     }
 
     /// The JSON text, none for NULL, and the member as a line has it, if that is known.
-    pub(super) fn parts(&mut self) -> (Option<&str>, &mut Vec<u8>) {
-        (Some(self.json.as_str()).filter(|text| !text.is_empty()), &mut self.line)
+    pub(super) fn parts(&mut self) -> anyhow::Result<(Option<&str>, &mut Vec<u8>)> {
+        if let Some(instant) = self.instant.filter(|_| self.json.is_empty()) {
+            self.rewrite(|out| json::write_timestamp(instant, true, JsonTimestamps::Iso8601, out))?;
+        }
+        Ok((Some(self.json.as_str()).filter(|text| !text.is_empty()), &mut self.line))
     }
 }
 
@@ -143,7 +148,11 @@ impl Metadata {
             match text.kind {
                 _ if !text.is_new => {}
                 Kind::RawId => text.follow(&self.id)?,
-                Kind::ExtractedAt => text.rewrite(|out| write_extracted_at(row.emitted_at_ms, out))?,
+                Kind::ExtractedAt => {
+                    text.instant = extracted_at(row.emitted_at_ms);
+                    text.json.clear();
+                    text.line.clear();
+                }
                 Kind::Meta => text.rewrite(|out| write_meta(columns, row, changes, out))?,
                 Kind::GenerationId => {
                     text.rewrite(|out| columns.generation_id.into_iter().for_each(|id| json::write_integer(id, out)))?;
@@ -158,13 +167,11 @@ impl Metadata {
     }
 }
 
-/// Nothing for a year of more than four digits, which is no timestamp: the reader of this text would not take it.
-fn write_extracted_at(emitted_at_ms: i64, out: &mut Vec<u8>) {
+/// None for a year of more than four digits, which is no timestamp: no reader of its text would take it.
+fn extracted_at(emitted_at_ms: i64) -> Option<Instant> {
     let seconds = emitted_at_ms.div_euclid(1000);
-    if (-62_135_596_800..=253_402_300_799).contains(&seconds) {
-        let nanos = u32::try_from(emitted_at_ms.rem_euclid(1000) * 1_000_000).unwrap_or(0);
-        json::write_timestamp(Instant { seconds, nanos }, true, JsonTimestamps::Iso8601, out);
-    }
+    let nanos = u32::try_from(emitted_at_ms.rem_euclid(1000) * 1_000_000).ok()?;
+    (-62_135_596_800..=253_402_300_799).contains(&seconds).then_some(Instant { seconds, nanos })
 }
 
 /// How many identifiers are counted on from one of fresh time and randomness.
@@ -255,7 +262,7 @@ mod tests {
     #[test]
     fn identifiers_are_of_version_7_and_never_the_same() {
         let mut id = Id::default();
-        let mut text = Text { kind: Kind::RawId, is_new: true, json: String::new(), line: Vec::new() };
+        let mut text = Text { kind: Kind::RawId, is_new: true, instant: None, json: String::new(), line: Vec::new() };
         let mut seen = std::collections::HashSet::new();
         let mut counted_on = 0;
         for row in 0..20_000 {

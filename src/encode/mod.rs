@@ -209,7 +209,12 @@ impl Encoder {
         for ((position, node), text) in nodes.zip(texts).filter(|(_, text)| !repeats || text.is_id()) {
             walk.strings = text.strings();
             let is_new = text.is_new;
-            let (raw, line) = text.parts();
+            if let (Body::Groups(groups), Some(instant), true) = (&mut *body, text.instant, is_new)
+                && groups.append_instant(position, node, instant)
+            {
+                continue;
+            }
+            let (raw, line) = text.parts()?;
             match body {
                 Body::Lines(lines) => lines.append_again(node, raw, line, &mut walk),
                 Body::Groups(groups) => groups.append_metadata(position, node, raw, is_new, &mut walk),

@@ -22,6 +22,7 @@ use super::statistics::Statistics;
 use super::walk::Walk;
 use super::{Encoded, as_u64, dictionaries};
 use crate::schema::METADATA_NAMES;
+use crate::schema::coerce::Instant;
 
 /// Rows of a slice.
 const SLICE_ROWS: usize = 8192;
@@ -356,6 +357,12 @@ impl RowGroups {
             Some(column) if !is_new && column.can_repeat() => column.repeat(1),
             _ => self.append(position, node, raw, walk),
         }
+    }
+
+    /// Appends a time, if the column is of such.
+    pub(super) fn append_instant(&mut self, position: usize, node: &Node, instant: Instant) -> bool {
+        let timestamps = self.layout.options().timestamps.parquet;
+        self.columns.get_mut(position).is_some_and(|column| column.append_instant(node, instant, timestamps))
     }
 
     /// Appends what was counted.
