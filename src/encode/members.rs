@@ -50,7 +50,7 @@ pub(super) struct Place {
 
 /// Reads the object at `at`; answers with the position after it. `member` is told the field of each member, if its key
 /// is that of one, and where it stands, and answers with the end of its value. `None` from it ends the reading, as does
-/// what is no JSON. `PLAIN` is what a [scan](scan) means by it.
+/// what is no JSON. `PLAIN` is what a [`scan`] means by it.
 #[inline]
 pub(super) fn read<const PLAIN: bool>(
     text: &str,

@@ -1,6 +1,6 @@
 //! Reading a record: the text of each declared field, found in one pass over `data`.
 //!
-//! There are two ways, which give the same. The [scan](crate::schema::scan) is the fast one and reads nearly everything; serde's
+//! There are two ways, which give the same. The [`scan`] is the fast one and reads nearly everything; serde's
 //! reads what nests deeper than the scan goes, and says of the rest that it is no JSON object.
 
 use std::fmt;
