@@ -87,6 +87,8 @@ pub struct Settings {
     pub transaction_idle_ms: Option<u64>,
     /// Partitions that a batch to create, update or delete is answered with an error for, by their first value.
     pub refused_partitions: BTreeMap<String, PartitionRefusal>,
+    /// Keys whose deletion is refused, with that code, inside the answer of `DeleteObjects`.
+    pub refused_deletes: BTreeMap<String, String>,
     /// How many partitions a batch to get is answered with; it names the rest as not processed.
     pub partitions_per_get: Option<usize>,
 }

@@ -107,7 +107,9 @@ pub(super) fn switched(table: &Table, plan: &Plan, location: &Location) -> anyho
         // A governed table's location cannot change, not even in its spelling.
         storage.location = old.and_then(StorageDescriptor::location).map(str::to_owned).or(storage.location);
     }
-    keep_comments(&mut storage, old.map(StorageDescriptor::columns).unwrap_or_default());
+    let old_columns = old.map(StorageDescriptor::columns).unwrap_or_default();
+    keep_added(&mut storage, old_columns, &plan.gone);
+    keep_comments(&mut storage, old_columns);
     if let Some(old) = old {
         let mut parameters = old.parameters.clone().unwrap_or_default();
         if file_format(table).map(family) == Some(family(plan.file_format)) {
@@ -140,6 +142,17 @@ pub(super) fn record(generation: Option<i64>, sync_id: Option<i64>, input: &mut 
 pub(super) fn history(before: &Table, after: &TableInput) -> History {
     let new = after.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
     if columns(before) == names_and_types(new) { History::Skip } else { History::Keep }
+}
+
+/// Columns that others have added since it was decided which ones go with the old rows.
+pub(super) fn keep_added(storage: &mut StorageDescriptor, old: &[Column], gone: &[String]) {
+    let columns = storage.columns.get_or_insert_default();
+    for column in old {
+        let is_ours = columns.iter().any(|ours| ours.name.eq_ignore_ascii_case(&column.name));
+        if !is_ours && !gone.contains(&column.name) {
+            columns.push(column.clone());
+        }
+    }
 }
 
 /// What others have put on columns stays with those that keep their names: parameters, and comments other than ours,
@@ -218,8 +231,11 @@ fn storage(plan: &Plan, location: &Location) -> anyhow::Result<StorageDescriptor
     let columns = plan.all_columns().map(column).collect::<anyhow::Result<Vec<_>>>()?;
     let mut parameters = HashMap::new();
     format_parameters(plan.file_format, &mut parameters);
+    // As the incumbent's entries have them.
     if parquet {
         parameters.insert(DESERIALIZER.to_owned(), "1.0".to_owned());
+    } else if plan.kind == Kind::External {
+        parameters.insert("projection.enabled".to_owned(), "false".to_owned());
     }
     Ok(StorageDescriptor::builder()
         .set_columns(Some(columns))
@@ -361,7 +377,7 @@ pub(super) fn table_columns(table: &Table) -> Vec<TableColumn> {
 }
 
 /// Names and Glue types of a table's columns.
-fn columns(table: &Table) -> Vec<(String, String)> {
+pub(super) fn columns(table: &Table) -> Vec<(String, String)> {
     names_and_types(table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default())
 }
 

@@ -147,12 +147,18 @@ async fn survey(aws: &Aws, location: &Location) -> Result<Found, AwsError> {
 
 async fn delete_ours(aws: &Aws, location: &Location) -> anyhow::Result<()> {
     let mut listing = Listing::of(aws, location);
+    let (mut refused, mut first) = (0, None);
     while let Some(page) = listing.next().await? {
         let keys = page.into_iter().map(|object| object.key).filter(|key| objects::is_written_by_us(key));
         let keys: Vec<String> = keys.collect();
-        objects::delete(aws, &location.bucket, &keys).await?;
+        let refusals = objects::delete(aws, &location.bucket, &keys).await?;
+        refused += refusals.len();
+        first = first.or(refusals.into_iter().next());
     }
-    Ok(())
+    match first {
+        None => Ok(()),
+        Some(first) => anyhow::bail!("{refused} of its objects are left; {first}"),
+    }
 }
 
 /// For each candidate, whether anything in the whole catalog refers to it, or to something in it, or is switching to it.

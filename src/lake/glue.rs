@@ -5,7 +5,6 @@ use aws_sdk_glue::types::{DatabaseInput, Partition, StorageDescriptor, Table, Ta
 
 use super::table::Location;
 use crate::aws::{Aws, AwsError, Doubt, Operation, Patience, Trouble};
-use crate::failure::Failure;
 
 /// How often a guarded write is tried, or a switch compares and corrects, before it is left to the next sync.
 pub(super) const ROUNDS: u32 = 20;
@@ -67,25 +66,23 @@ impl<'a> Catalog<'a> {
     }
 
     /// Makes a database exist.
-    pub(crate) async fn ensure_database(&self, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn ensure_database(&self, name: &str) -> Result<(), AwsError> {
+        let operation = glue("CreateDatabase");
         if self.has_database(name).await? {
             return Ok(());
         }
-        let input = DatabaseInput::builder()
-            .name(name)
-            .description("made by destination-aws-datalake")
-            .build()
-            .map_err(|error| Failure::system(error.to_string()))?;
+        let input = DatabaseInput::builder().name(name).description("made by destination-aws-datalake");
+        let input = input.build().map_err(|_| AwsError::odd_answer(operation, name, "a name"))?;
         // Repeating is harmless: the second time says AlreadyExists.
         let answer = self
             .patience
             .run(Doubt::Repeat, || async {
                 let request = self.aws.glue.create_database().database_input(input.clone());
-                self.aws.call(glue("CreateDatabase"), name, || request.send()).await
+                self.aws.call(operation, name, || request.send()).await
             })
             .await;
         match answer {
-            Err(error) if error.trouble != Trouble::Exists => Err(error.into()),
+            Err(error) if error.trouble != Trouble::Exists => Err(error),
             _ => Ok(()),
         }
     }

@@ -56,7 +56,7 @@ pub(super) async fn commit(
                 }
                 if watch.indivisible {
                     for &other in &members {
-                        results[other].get_or_insert_with(|| Err(super::follows()));
+                        results[other].get_or_insert_with(|| Err(super::consequence::follows()));
                     }
                 }
             }
@@ -76,7 +76,7 @@ pub(super) async fn commit(
 fn fail(results: &mut [Option<anyhow::Result<()>>], members: &[usize], error: anyhow::Error) {
     let mut cause = Some(error);
     for &i in members {
-        let error = cause.take().unwrap_or_else(super::follows);
+        let error = cause.take().unwrap_or_else(super::consequence::follows);
         results[i] = Some(Err(error));
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct Becomes {
     /// How many objects the new rows are in.
     pub(super) objects: u64,
     columns: Vec<ColumnText>,
+    /// Columns that go with the old rows. What others add after this was written down stays.
+    #[serde(default)]
+    gone: Option<Vec<String>>,
     input_format: Option<String>,
     output_format: Option<String>,
     compressed: bool,
@@ -65,10 +68,18 @@ impl Becomes {
         let new = after.parameters.clone().unwrap_or_default();
         let storage = after.storage_descriptor.clone().unwrap_or_else(|| StorageDescriptor::builder().build());
         let serde = storage.serde_info.as_ref();
+        let has = |name: &str| storage.columns().iter().any(|column| column.name.eq_ignore_ascii_case(name));
+        let gone = before
+            .map(columns_of)
+            .unwrap_or_default()
+            .iter()
+            .map(|column| column.name.clone())
+            .filter(|name| !has(name));
         let sorted = |map: &HashMap<String, String>| map.clone().into_iter().collect::<BTreeMap<_, _>>();
         Self {
             sync_id,
             objects,
+            gone: Some(gone.collect()),
             columns: storage
                 .columns()
                 .iter()
@@ -141,8 +152,8 @@ impl Mark {
         let parameters = input.parameters.get_or_insert_default();
         parameters.retain(|key, _| !is_of_mark(key) && !self.becomes.removed.contains(key));
         parameters.extend(self.becomes.set.clone());
-        let old = table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default();
         let mut storage = self.storage(table)?;
+        let old = columns_of(table);
         definition::keep_comments(&mut storage, old);
         input.storage_descriptor = Some(storage);
         Ok(input)
@@ -159,6 +170,10 @@ impl Mark {
         // Buckets, sorting and the like are as the table has them.
         let mut storage = table.storage_descriptor.clone().unwrap_or_else(|| StorageDescriptor::builder().build());
         storage.columns = Some(becomes.columns()?);
+        // A mark that does not say it was put by a version that kept none.
+        if let Some(gone) = &becomes.gone {
+            definition::keep_added(&mut storage, columns_of(table), gone);
+        }
         storage.location = Some(self.target.uri());
         storage.input_format = becomes.input_format.clone();
         storage.output_format = becomes.output_format.clone();
@@ -167,6 +182,10 @@ impl Mark {
         storage.parameters = map(&becomes.storage_parameters);
         Ok(storage)
     }
+}
+
+fn columns_of(table: &Table) -> &[Column] {
+    table.storage_descriptor().map(StorageDescriptor::columns).unwrap_or_default()
 }
 
 /// The location in the text of a mark, for whoever has to leave it alone.

@@ -4,6 +4,7 @@
 //! checkpoint, registers them and answers with receipts for exactly what is committed.
 
 mod area;
+mod consequence;
 mod definition;
 mod deletion;
 mod external;
@@ -37,8 +38,9 @@ use crate::aws::Aws;
 use crate::budget::{Budget, Reservation};
 use crate::claim::{Claim, CompleteStream, Receipt, StreamIndex};
 use crate::encode::Statistics;
-use crate::failure::{AtStream, Failure};
+use crate::failure::{AtStream, Failure, FailureKind, classify};
 use crate::stage::{Published, Sealed};
+use consequence::{follows, is_consequence};
 use publish::Publishing;
 use switching::Switching;
 
@@ -116,6 +118,8 @@ pub struct Outcome {
     pub receipts: Vec<Receipt<Committed>>,
     /// Streams whose table now shows the generation they brought.
     pub switched: Vec<StreamIndex>,
+    /// Streams of which committed rows may be where no reader looks: no more state may go that covers them.
+    pub astray: Vec<StreamIndex>,
     /// What went wrong, the cause first.
     pub failures: Vec<anyhow::Error>,
     /// Objects that were not published, to be undone.
@@ -132,6 +136,8 @@ struct LakeTable {
     read_at: Instant,
     /// Partitions known to exist.
     partitions: HashSet<Vec<String>>,
+    /// Objects that were published where the table was when it was last read.
+    unproven: usize,
     /// What a truncating stream has published so far.
     waiting: Waiting,
     /// Objects on their way to being published, by their partition.
@@ -162,6 +168,8 @@ struct Work<'t> {
     error: Option<anyhow::Error>,
     /// It is not proven that the table shows the folder its objects go to.
     astray: bool,
+    /// Rows that were committed before may be where no reader looks.
+    hides_rows: bool,
     leftovers: Vec<Location>,
 }
 
@@ -190,6 +198,11 @@ impl Work<'_> {
         (put_off && self.error.is_none()) || !self.table.unready.is_empty()
     }
 
+    /// Whether it is only here for a last look at its table.
+    fn only_looks(&self) -> bool {
+        self.batches.is_empty() && !self.table.is_publishing() && !self.switch
+    }
+
     fn appends(&self) -> bool {
         matches!(self.table.plan.mode, Mode::Append)
     }
@@ -203,6 +216,10 @@ impl Work<'_> {
 #[derive(Debug)]
 pub struct Lake {
     aws: Aws,
+    /// Names what this process writes.
+    token: String,
+    /// A closing commit has looked at the tables that nothing more is published to.
+    has_looked: bool,
     files: Box<iceberg::Files>,
     tables: Vec<LakeTable>,
     publishing: Publishing,
@@ -217,43 +234,57 @@ impl Lake {
     /// Publishes and registers a checkpoint. Nothing here is ever done twice: what fails is in the outcome.
     pub async fn commit(&mut self, checkpoint: Checkpoint, watch: &Watch) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut work = share_out(&mut self.tables, checkpoint);
+        let looks = watch.closing && !self.has_looked;
+        self.has_looked |= watch.closing;
+        let Self { aws, files, tables, publishing, switching, .. } = self;
+        let (mut looking, mut work) = share_out(tables, checkpoint, looks);
         let mut stop = watch.stop.clone();
         let begins = work.iter().any(|w| (w.switch && !w.table.is_switching) || !w.batches.is_empty());
-        // Nothing is published yet: a stop ends the work here, and every object is handed back. What earlier commits
-        // have begun to publish is registered all the same.
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop), if begins => {}
-            () = make_ready(&self.aws, &mut work, watch) => {}
-        }
-        let blocked = (begins && watch.is_stopped()) || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
-        if blocked {
-            outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
-            self.switching.take_ended(&mut work);
-            work.iter_mut().filter(|work| work.switched).for_each(|work| settle(work, &mut outcome));
-        } else {
-            self.publishing.begin(&mut work, watch, &mut outcome);
-            self.publishing.collect(&mut work, watch, &mut outcome).await;
-            if watch.indivisible && work.iter().any(|w| w.table.is_publishing()) {
-                work.iter_mut().for_each(|work| work.fail(follows()));
+        // Tables that nothing more is published to hold up nobody.
+        let look = make_ready(aws, &self.token, &mut looking, watch);
+        let commit = async {
+            // Nothing is published yet: a stop ends the work here, and every object is handed back. What earlier commits
+            // have begun to publish is registered all the same.
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop), if begins => {}
+                () = make_ready(aws, &self.token, &mut work, watch) => {}
             }
-            if work.iter().any(|w| w.switch) {
-                watch.published.store(true, Ordering::Release);
+            let blocked =
+                (begins && watch.is_stopped()) || (watch.indivisible && work.iter().any(|w| w.error.is_some()));
+            if blocked {
+                outcome.unpublished = work.iter_mut().flat_map(|w| w.batches.drain(..)).map(|b| b.object).collect();
+                switching.take_ended(&mut work);
+                work.iter_mut().filter(|work| work.switched).for_each(|work| settle(work, &mut outcome));
+            } else {
+                publishing.begin(&mut work, watch, &mut outcome);
+                publishing.collect(&mut work, watch, &mut outcome).await;
+                if watch.indivisible && work.iter().any(|w| w.table.is_publishing()) {
+                    work.iter_mut().for_each(|work| work.fail(follows()));
+                }
+                if work.iter().any(|w| w.switch) {
+                    watch.published.store(true, Ordering::Release);
+                }
+                register(aws, files, switching, &mut work, watch).await;
+                work.iter_mut().for_each(|work| settle(work, &mut outcome));
             }
-            register(&self.aws, &self.files, &mut self.switching, &mut work, watch).await;
-            work.iter_mut().for_each(|work| settle(work, &mut outcome));
-        }
+        };
+        futures_util::future::join(Box::pin(look), Box::pin(commit)).await;
         self.has_unready = work.iter().any(Work::is_left);
-        for mut work in work {
+        for mut work in work.into_iter().chain(looking) {
             self.leftovers.append(&mut work.leftovers);
+            if work.hides_rows {
+                outcome.astray.push(work.index);
+            }
             if let Some(error) = work.error {
                 work.table.is_undecided = true;
                 outcome.failures.push(AtStream::wrap(work.table.plan.stream.clone(), error));
             }
         }
-        // A cause says more than what followed from it.
+        // A cause says more than what followed from it, which need not be told of every table.
         outcome.failures.sort_by_key(is_consequence);
+        let causes = outcome.failures.iter().take_while(|failure| !is_consequence(failure)).count();
+        outcome.failures.truncate(causes.max(1));
         outcome
     }
 
@@ -278,6 +309,12 @@ impl Lake {
         self.switching.is_busy()
     }
 
+    /// Whether the first closing commit has to look at a table once more, long after objects were published to it.
+    #[must_use]
+    pub fn has_unproven(&self) -> bool {
+        !self.has_looked && self.tables.iter().any(LakeTable::is_unproven)
+    }
+
     /// Whether something was left to the next commit that nothing else will wake for.
     #[must_use]
     pub fn has_left(&self) -> bool {
@@ -297,29 +334,14 @@ impl Lake {
     }
 }
 
-fn is_consequence(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<Consequence>().is_some())
-}
-
-/// Marks errors that only follow from another table's error.
-#[derive(Debug)]
-struct Consequence;
-
-impl std::fmt::Display for Consequence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("nothing was committed, since another table could not be")
-    }
-}
-
-impl std::error::Error for Consequence {}
-
-fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> {
+/// The tables that are only to be looked at once more, and those that there is work for.
+fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint, looks: bool) -> (Vec<Work<'_>>, Vec<Work<'_>>) {
     let mut batches: Vec<Vec<Batch>> = tables.iter().map(|_| Vec::new()).collect();
     for batch in checkpoint.batches {
         batches[batch.stream.0].push(batch);
     }
     let complete: HashSet<StreamIndex> = checkpoint.complete.iter().map(CompleteStream::stream).collect();
-    let mut work = Vec::new();
+    let (mut looking, mut work) = (Vec::new(), Vec::new());
     for (index, (table, mut batches)) in tables.iter_mut().zip(batches).enumerate() {
         let index = StreamIndex(index);
         batches.append(&mut table.unready);
@@ -330,46 +352,50 @@ fn share_out(tables: &mut [LakeTable], checkpoint: Checkpoint) -> Vec<Work<'_>> 
         }
         let complete = complete.contains(&index) || table.is_switching;
         let switch = matches!(table.plan.mode, Mode::Replace { .. }) && complete;
-        if !batches.is_empty() || switch || table.is_publishing() {
-            work.push(Work {
-                index,
-                table,
-                batches,
-                staged: Vec::new(),
-                claims: Vec::new(),
-                switch,
-                switched: false,
-                pending: false,
-                error: None,
-                astray: false,
-                leftovers: Vec::new(),
-            });
+        let works = !batches.is_empty() || switch || table.is_publishing();
+        let looks = looks && table.is_unproven();
+        if !works && !looks {
+            continue;
         }
+        let share = if works { &mut work } else { &mut looking };
+        share.push(Work {
+            index,
+            table,
+            batches,
+            staged: Vec::new(),
+            claims: Vec::new(),
+            switch,
+            switched: false,
+            pending: false,
+            error: None,
+            astray: false,
+            hides_rows: false,
+            leftovers: Vec::new(),
+        });
     }
-    work
+    (looking, work)
 }
 
 /// Columns and partitions of plain tables come before the objects that need them. Tables that are not ready in time fail
 /// or are left, however many they are, and the others go on.
-async fn make_ready(aws: &Aws, work: &mut [Work<'_>], watch: &Watch) {
-    let concerned = |w: &&mut Work<'_>| !w.batches.is_empty() || w.table.is_publishing();
-    let appending = work.iter_mut().filter(|w| w.is_external() && w.appends()).filter(concerned);
+async fn make_ready(aws: &Aws, token: &str, work: &mut [Work<'_>], watch: &Watch) {
+    let appending = work.iter_mut().filter(|w| w.is_external() && w.appends());
     stream::iter(appending.collect::<Vec<_>>())
         .for_each_concurrent(None, |work| async move {
-            // Also of what is late: its partitions may be elsewhere by now.
-            let written = work.batches.iter().map(|batch| &batch.partition).chain(work.table.publishing.keys());
-            let partitions: HashSet<Vec<String>> = written.filter(|values| !values.is_empty()).cloned().collect();
-            let making = Box::pin(external::make_ready(aws, work.table, partitions.into_iter().collect(), watch));
+            let indivisible = watch.indivisible && !work.only_looks();
             let made = tokio::select! {
-                made = making => made,
-                () = watch.is_unready() => Err(unanswered()),
+                made = Box::pin(external::make_ready(aws, token, work, watch)) => made,
+                () = watch.is_unready(indivisible) => Err(external::unknown(unanswered(), work.table, token)),
             };
             if let Err(error) = made {
-                if watch.leaves_unready() && !work.table.is_publishing() {
+                let may_pass = classify(&error).kind == FailureKind::Transient;
+                let is_new = !work.batches.is_empty() && !work.table.is_publishing();
+                if is_new && may_pass && watch.leaves_unready() {
                     work.table.unready = std::mem::take(&mut work.batches);
                     return;
                 }
                 work.astray = true;
+                work.hides_rows = external::may_hide_rows(&error, work.table);
                 work.fail(error);
             }
         })
@@ -429,14 +455,6 @@ async fn register_governed(aws: &Aws, work: &mut [Work<'_>], watch: &Watch, dead
         }
         work.pending = false;
     }
-}
-
-fn follows() -> anyhow::Error {
-    Failure::because(
-        crate::failure::FailureKind::Transient,
-        "nothing was committed, since another table could not be",
-        anyhow::Error::new(Consequence),
-    )
 }
 
 /// Begins to switch plain tables, as many as may be under way at one time; the others are left to a later commit.

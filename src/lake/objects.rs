@@ -81,8 +81,10 @@ pub(super) async fn is_empty(aws: &Aws, location: &Location) -> Result<bool, Aws
     Ok(page.contents().is_empty())
 }
 
-/// Deletes objects, by the thousand. A refusal of one of them hides in a successful answer.
-pub(super) async fn delete(aws: &Aws, bucket: &str, keys: &[String]) -> anyhow::Result<()> {
+/// Deletes objects, by the thousand. A refusal of one of them hides in a successful answer: the others are deleted, and
+/// these come back, each in words.
+pub(super) async fn delete(aws: &Aws, bucket: &str, keys: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut refused = Vec::new();
     for chunk in keys.chunks(KEYS_PER_DELETE) {
         let objects =
             chunk.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect::<Result<Vec<_>, _>>()?;
@@ -93,15 +95,12 @@ pub(super) async fn delete(aws: &Aws, bucket: &str, keys: &[String]) -> anyhow::
                 aws.call(s3("DeleteObjects"), &format!("s3://{bucket}"), || call.send()).await
             })
             .await?;
-        if let Some(error) = answer.errors().first() {
-            anyhow::bail!(
-                "s3:DeleteObject of {} was refused with {}",
-                error.key().unwrap_or_default(),
-                error.code().unwrap_or_default()
-            );
-        }
+        refused.extend(answer.errors().iter().map(|error| {
+            let (key, code) = (error.key().unwrap_or_default(), error.code().unwrap_or("an unnamed error"));
+            format!("s3:DeleteObject of {key} was refused with {code}")
+        }));
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// By the names of objects: ours, or the incumbent's 32 hexadecimal digits.

@@ -19,7 +19,7 @@ use super::switching::Switching;
 use super::table::{self, Kind, Location, Mode, Plan};
 use super::waiting::Waiting;
 use super::{CONCURRENT_TABLES, Lake, LakeTable, definition, iceberg, objects, switch, transaction};
-use crate::aws::{Aws, Doubt, Operation, Patience};
+use crate::aws::{Aws, Doubt, Operation, Patience, Trouble};
 use crate::budget::Budget;
 use crate::config::{Config, DefaultTag, ParquetTimestamps, TableFormat};
 use crate::encode::{Layout, LayoutOptions, MetadataColumns, TimestampStyle};
@@ -80,10 +80,10 @@ impl Lake {
         let patience = Patience::standard();
         let catalog = Catalog::new(aws, &patience);
         let names = naming::names(config, streams);
-        let databases: BTreeSet<&str> = names.iter().map(|name| name.database.as_str()).collect();
-        for database in databases {
-            catalog.ensure_database(database).await.with_context(|| format!("preparing database {database}"))?;
-            if let Some(tag) = &config.default_tag {
+        if let Some(tag) = &config.default_tag {
+            let databases: BTreeSet<&str> = names.iter().map(|name| name.database.as_str()).collect();
+            for database in databases {
+                ensure_database(&catalog, database).await?;
                 tag_database(aws, database, tag).await?;
             }
         }
@@ -92,31 +92,35 @@ impl Lake {
             .iter()
             .zip(names)
             .map(|(stream, name)| {
-                let files = &files;
+                let (files, catalog) = (&files, &catalog);
                 async move {
                     let planned = match config.table_format {
-                        TableFormat::Iceberg => plan_iceberg(files, config, stream, name).await,
-                        _ => plan(aws, config, stream, name, identity, budget)
+                        TableFormat::Iceberg => plan_iceberg(files, config, stream, name, catalog).await,
+                        _ => plan(config, stream, name, identity, budget, catalog)
                             .await
                             .map(|(plan, replaced)| (plan, replaced, None)),
                     };
+                    // When its table was read.
+                    let planned = planned.map(|planned| (planned, Instant::now()));
                     planned.map_err(|error| AtStream::wrap(stream.stream.clone(), error))
                 }
             })
             .collect();
-        let plans: Vec<anyhow::Result<Planned>> = stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
+        let plans: Vec<anyhow::Result<(Planned, Instant)>> =
+            stream::iter(planning).buffered(CONCURRENT_TABLES).collect().await;
         let mut tables = Vec::with_capacity(plans.len());
         let mut targets = Vec::with_capacity(plans.len());
         let mut leftovers = Vec::new();
         for (plan, stream) in plans.into_iter().zip(streams) {
-            let (plan, mut replaced, iceberg) = plan?;
+            let ((plan, mut replaced, iceberg), read_at) = plan?;
             leftovers.append(&mut replaced);
             targets.push(target(config, stream, &plan, iceberg.as_deref(), identity, budget)?);
             tables.push(LakeTable {
                 ready: plan.exists && plan.added.is_empty(),
-                read_at: Instant::now(),
+                read_at,
                 plan,
                 partitions: HashSet::new(),
+                unproven: 0,
                 waiting: Waiting::new(budget),
                 publishing: HashMap::new(),
                 unready: Vec::new(),
@@ -125,9 +129,21 @@ impl Lake {
                 iceberg,
             });
         }
+        // A table that is there has said that its database is too; what is missing is seen before the first record.
+        let missing: BTreeSet<&str> = tables
+            .iter()
+            .map(|table| &table.plan)
+            .filter(|plan| !plan.exists)
+            .map(|plan| &*plan.name.database)
+            .collect();
+        for database in missing.into_iter().filter(|_| config.default_tag.is_none()) {
+            ensure_database(&catalog, database).await?;
+        }
         let publishing = Publishing::new();
         let lake = Self {
             aws: aws.clone(),
+            token: identity.token.clone(),
+            has_looked: false,
             files: Box::new(files),
             publishing,
             switching: Switching::new(budget),
@@ -139,23 +155,39 @@ impl Lake {
     }
 }
 
+async fn ensure_database(catalog: &Catalog<'_>, database: &str) -> anyhow::Result<()> {
+    catalog.ensure_database(database).await.with_context(|| format!("preparing database {database}"))
+}
+
+/// The stream's own table, if it has one.
+async fn own(catalog: &Catalog<'_>, stream: &ConfiguredStream, name: TableName) -> anyhow::Result<Own> {
+    match naming::own(catalog, stream, name.clone()).await {
+        // Lake Formation may refuse to look into what does not exist.
+        Err(error) if error.trouble == Trouble::Denied => match catalog.has_database(&name.database).await {
+            Ok(false) => Ok(Own { name, table: None, warning: None }),
+            Err(other) if other.trouble != Trouble::Denied => Err(other.into()),
+            _ => Err(error.into()),
+        },
+        own => Ok(own?),
+    }
+}
+
 /// The plan of one table, and the locations that a switch finished here has set free.
 async fn plan(
-    aws: &Aws,
     config: &Config,
     stream: &ConfiguredStream,
     name: TableName,
     identity: &Identity,
     budget: &Budget,
+    catalog: &Catalog<'_>,
 ) -> anyhow::Result<(Plan, Vec<Location>)> {
-    let patience = Patience::standard();
-    let catalog = Catalog::new(aws, &patience);
-    let Own { name, table: mut existing, warning } = naming::own(&catalog, stream, name).await?;
+    let aws = catalog.aws;
+    let Own { name, table: mut existing, warning } = own(catalog, stream, name).await?;
     let mut resumed = None;
     if let Some(table) = &existing
         && let Some(mark) = Mark::of(table)?
     {
-        resumed = Some(switch::resume(&catalog, &name, &mark, budget).await?);
+        resumed = Some(switch::resume(catalog, &name, &mark, budget).await?);
         existing = catalog.table(&name).await?;
     }
     let shown = match &existing {
@@ -199,10 +231,9 @@ async fn plan_iceberg(
     config: &Config,
     stream: &ConfiguredStream,
     name: TableName,
+    catalog: &Catalog<'_>,
 ) -> anyhow::Result<Planned> {
-    let patience = Patience::standard();
-    let Own { name, table: existing, warning } =
-        naming::own(&Catalog::new(files.aws(), &patience), stream, name).await?;
+    let Own { name, table: existing, warning } = own(catalog, stream, name).await?;
     let (mut plan, table) = Box::pin(iceberg::plan(files, config, stream, name, existing.as_ref())).await?;
     plan.warnings.extend(warning);
     Ok((plan, Vec::new(), Some(Box::new(table))))

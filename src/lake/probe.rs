@@ -83,6 +83,7 @@ pub async fn probe_transaction(aws: &Aws, config: &Config, database: Option<&str
         whole_record: false,
         timestamps: crate::encode::TimestampStyle::default(),
         exists: false,
+        gone: Vec::new(),
         replaced: None,
         shown: super::generation::Shown::default(),
         sync_id: None,

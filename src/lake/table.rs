@@ -129,6 +129,8 @@ pub(crate) struct Plan {
     pub(crate) file_format: FileFormat,
     pub(crate) timestamps: TimestampStyle,
     pub(crate) exists: bool,
+    /// Columns of a table to be replaced that go with its rows. What others add after this was written down stays.
+    pub(crate) gone: Vec<String>,
     /// What a plain table remembers as replaced by its last switch.
     pub(crate) replaced: Option<Location>,
     /// The generation the table showed when the sync began.
@@ -211,6 +213,7 @@ pub(crate) fn plan(
         file_format: config.file_format.unwrap_or(FileFormat::Jsonl { gzip: false }),
         timestamps: timestamps::of_new(config),
         exists: existing.is_some(),
+        gone: Vec::new(),
         replaced: existing
             .and_then(|table| glue::parameter(table, parameter::PREVIOUS_LOCATION))
             .and_then(Location::parse),
@@ -283,6 +286,8 @@ fn continue_table(config: &Config, plan: &mut Plan, table: &Table) -> anyhow::Re
         _ => {}
     }
     if replaces {
+        let stays = |column: &str| plan.all_columns().any(|field| field.name.eq_ignore_ascii_case(column));
+        plan.gone = definition::columns(table).into_iter().map(|(name, _)| name).filter(|name| !stays(name)).collect();
         return may_switch(&name, table);
     }
     may_append(plan, table)?;

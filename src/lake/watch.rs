@@ -39,6 +39,8 @@ pub struct Watch {
     pub heard: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Set once the first object of this commit is published, or a table may be switched.
     pub published: Arc<AtomicBool>,
+    /// Whether the sync ends with it: it proves what was published on an old reading.
+    pub closing: bool,
     /// Whether tables may not be committed apart from each other (GLOBAL and LEGACY states).
     pub indivisible: bool,
 }
@@ -58,10 +60,10 @@ impl Watch {
     }
 
     /// Comes when tables that are not ready are waited for no longer: the last answer may take a little more than its
-    /// time.
-    pub(super) async fn is_unready(&self) {
+    /// time. Those that must move together are waited for also in a hurry.
+    pub(super) async fn is_unready(&self, indivisible: bool) {
         let hurried = async {
-            if self.indivisible {
+            if indivisible {
                 std::future::pending().await
             }
             self.is_hurried_for(HURRIED).await;

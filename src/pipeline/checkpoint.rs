@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::writer::Discarded;
 use super::{InFlight, LATE_PAUSE, Sync, completion, progress};
 use crate::claim::{CompleteStream, StreamIndex};
-use crate::failure::Failure;
+use crate::failure::{Failure, classify};
 use crate::lake::{Batch, Checkpoint, Haste, Lake, Outcome, Watch};
 use crate::protocol::Level;
 
@@ -99,7 +99,7 @@ impl Sync {
         complete: Vec<CompleteStream>,
     ) -> anyhow::Result<()> {
         (self.late_due, self.starved_since) = (None, None);
-        let publishing = self.lake.as_ref().is_some_and(Lake::is_publishing);
+        let publishing = self.has_late();
         if batches.is_empty() && complete.is_empty() && !publishing {
             return self.release();
         }
@@ -128,6 +128,7 @@ impl Sync {
             leaves: doubtful_end,
             heard: Arc::new(move || !emitter.is_closed()),
             published: Arc::clone(&published),
+            closing: self.closing,
             indivisible: self.ledger.is_global(),
         };
         let checkpoint = Checkpoint { batches, complete };
@@ -151,16 +152,39 @@ impl Sync {
             self.facts[index.0].replaces = false;
             self.ledger.switched(index);
         }
+        for index in outcome.astray {
+            self.ledger.withhold(index);
+        }
         self.discarded.extend(outcome.unpublished.into_iter().map(Discarded::Sealed));
         if self.lake.as_ref().is_some_and(Lake::has_left) {
             self.late_due.get_or_insert_with(|| Instant::now() + LATE_PAUSE);
         }
         self.release()?;
         self.progress.committed(&self.emitter, &self.writers, committed, begun);
-        if let Some(error) = outcome.failures.into_iter().next() {
-            return Err(self.part_failure().unwrap_or(error));
+        let mut failures = outcome.failures;
+        if !failures.is_empty() {
+            // A part that could not be sent is the cause of what failed without it.
+            let first = self.part_failure().unwrap_or_else(|| failures.remove(0));
+            self.tell_others(failures);
+            return Err(first);
         }
         leaves_room(self.lake.as_ref().map_or(0, Lake::waiting_bytes), self.budget.limit())
+    }
+}
+
+/// How many failures of one commit are told beside the first.
+const MOST_TOLD: usize = 20;
+
+impl Sync {
+    /// The sync ends with the first failure. The others are told too: each may name what only a person can mend.
+    fn tell_others(&self, failures: Vec<anyhow::Error>) {
+        let more = failures.len().saturating_sub(MOST_TOLD);
+        for failure in failures.into_iter().take(MOST_TOLD) {
+            self.emitter.log(Level::Warn, classify(&failure).message);
+        }
+        if more > 0 {
+            self.emitter.log(Level::Warn, format_args!("{more} more streams failed in the same commit"));
+        }
     }
 }
 

@@ -47,6 +47,7 @@ impl Sync {
         for warning in &verdict.warnings {
             self.emitter.log(Level::Warn, warning);
         }
+        self.closing = true;
         self.begin_checkpoint(Reason::EndOfInput, verdict.complete)?;
         if !self.wait_for_commit().await? {
             return Ok(End::Stopped);
@@ -133,6 +134,7 @@ impl Sync {
     pub(super) async fn give_up(&mut self) {
         self.hurry();
         self.last_commit().await;
+        self.closing = true;
         if self.begin_last() {
             self.last_commit().await;
         }
@@ -155,9 +157,14 @@ impl Sync {
         }
     }
 
+    /// Whether a commit has something to do though nothing new has come.
+    pub(super) fn has_late(&self) -> bool {
+        self.lake.as_ref().is_some_and(|lake| lake.is_publishing() || (self.closing && lake.has_unproven()))
+    }
+
     /// Begins a hurried commit of what was late for the one before; says whether there is any.
     fn begin_last(&mut self) -> bool {
-        let late = self.in_flight.is_none() && self.lake.as_ref().is_some_and(Lake::is_publishing);
+        let late = self.in_flight.is_none() && self.has_late();
         let begun = late && self.begin_commit(Reason::Late, Vec::new(), Vec::new()).is_ok();
         self.hurry();
         begun

@@ -37,8 +37,8 @@ enum Scope {
 
 #[derive(Debug, Default)]
 struct Account {
-    /// The stream's rows wait for a switch, and its states with them, also those that no record precedes.
-    awaits_switch: bool,
+    /// No reader sees the stream's rows for sure, so its states wait, also those that no record precedes.
+    is_withheld: bool,
     /// The first positions of claims that are not settled.
     open: BTreeSet<Position>,
     /// Records and bytes received in this sync.
@@ -99,14 +99,15 @@ impl<Proof> Ledger<Proof> {
         account.changes_since_state = sum(account.changes_since_state, changes);
     }
 
-    /// Holds all states of a truncating stream, and those that cover it, until [`Ledger::switched`].
-    pub fn await_switch(&mut self, stream: StreamIndex) {
-        self.streams[stream.0].awaits_switch = true;
+    /// Holds all states of a stream, and those that cover it, until [`Ledger::switched`]: its rows wait for that, or may be
+    /// where no reader looks.
+    pub fn withhold(&mut self, stream: StreamIndex) {
+        self.streams[stream.0].is_withheld = true;
     }
 
     /// The stream's table shows its rows now.
     pub fn switched(&mut self, stream: StreamIndex) {
-        self.streams[stream.0].awaits_switch = false;
+        self.streams[stream.0].is_withheld = false;
     }
 
     /// Takes a state in. It is held until [`Ledger::release`] lets it go.
@@ -167,7 +168,7 @@ impl<Proof> Ledger<Proof> {
     pub fn release(&mut self) -> Vec<ReleasedState> {
         let mut free = Vec::new();
         for account in &mut self.streams {
-            if account.awaits_switch {
+            if account.is_withheld {
                 continue;
             }
             let first_open = account.open.first().copied();
@@ -178,7 +179,7 @@ impl<Proof> Ledger<Proof> {
             }
         }
         let first_open = self.streams.iter().filter_map(|account| account.open.first()).min().copied();
-        let switched = !self.streams.iter().any(|account| account.awaits_switch);
+        let switched = !self.streams.iter().any(|account| account.is_withheld);
         while switched && self.global.front().is_some_and(|held| first_open.is_none_or(|open| held.mark <= open)) {
             let held = self.global.pop_front();
             self.global_bytes -= held.as_ref().map_or(0, Held::bytes);
@@ -206,9 +207,9 @@ impl<Proof> Ledger<Proof> {
         let mut free = 0;
         let mut stuck = 0;
         for account in &self.streams {
-            if account.awaits_switch { stuck += account.held_bytes } else { free += account.held_bytes }
+            if account.is_withheld { stuck += account.held_bytes } else { free += account.held_bytes }
         }
-        let any = self.streams.iter().any(|account| account.awaits_switch);
+        let any = self.streams.iter().any(|account| account.is_withheld);
         if any { (free, stuck + self.global_bytes) } else { (free + self.global_bytes, stuck) }
     }
 }

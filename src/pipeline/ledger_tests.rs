@@ -93,7 +93,7 @@ fn schedule(seed: u64) {
     // Refreshes: their states wait for the switch, whatever is durable.
     let mut awaits: Vec<bool> = (0..streams).map(|_| random.below(4) == 0).collect();
     for (stream, _) in awaits.iter().enumerate().filter(|(_, awaits)| **awaits) {
-        ledger.await_switch(StreamIndex(stream));
+        ledger.withhold(StreamIndex(stream));
     }
     // Per stream: open batches (two partitions) with the record numbers they carry; sealed ones anywhere.
     let mut open: Vec<Vec<(Option<Claim>, Vec<u64>)>> = vec![];

@@ -142,7 +142,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
     }
     let mut ledger = Ledger::new(names.clone(), budget.clone(), key);
     for (index, _) in targets.iter().enumerate().filter(|(_, target)| target.replaces) {
-        ledger.await_switch(StreamIndex(index));
+        ledger.withhold(StreamIndex(index));
     }
     let writers = names.iter().cloned().zip(targets).enumerate();
     let writers = writers.map(|(i, (name, target))| Writer::new(StreamIndex(i), name, target)).collect();
@@ -167,6 +167,7 @@ pub async fn prepare(setup: Setup<'_>) -> anyhow::Result<Prepared> {
         target_file_bytes: config.target_file_bytes,
         checkpoint_soon: None,
         late_due: None,
+        closing: false,
         dies_at: None,
         starved_since: None,
         failure: None,
@@ -214,6 +215,8 @@ struct Sync {
     checkpoint_soon: Option<(Instant, Reason)>,
     /// When to commit objects that were late for an earlier commit.
     late_due: Option<Instant>,
+    /// No commit comes after those that begin now, but for what is late for them.
+    closing: bool,
     /// When the platform may be gone, since its source has died.
     dies_at: Option<Instant>,
     /// Since when no input could be taken in for want of memory.

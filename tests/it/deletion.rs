@@ -16,6 +16,11 @@ fn twice_shown(tables: Tables, lab: &Lab) -> Vec<String> {
     first
 }
 
+/// More than one call deletes, named like the older connector's.
+fn twelve_hundred() -> Vec<String> {
+    (0..1200).map(|number| format!("demo/a/{number:032x}.json")).collect()
+}
+
 /// Puts objects into the lake.
 fn put(lab: &Lab, keys: &[String]) {
     let keys = keys.join("\n");
@@ -28,8 +33,7 @@ fn replaced_rows_are_deleted_by_the_thousand_after_the_states_and_others_files_a
     let lab = Lab::new();
     let config = lab.config(json!({}));
     let first = twice_shown(Tables::Plain, &lab);
-    // Named like the older connector's, and not.
-    let many: Vec<String> = (0..1200).map(|number| format!("demo/a/{number:032x}.json")).collect();
+    let many = twelve_hundred();
     let theirs: Vec<String> = (0..12).map(|number| format!("demo/a/notes-{number:02}.txt")).collect();
     put(&lab, &[many.clone(), theirs.clone()].concat());
     lab.fault("s3:DeleteObjects", Action::Hold);
@@ -50,7 +54,26 @@ fn replaced_rows_are_deleted_by_the_thousand_after_the_states_and_others_files_a
     assert_eq!(lab.value("SELECT count(*) FROM demo.a"), 3);
 }
 
-/// A refused or partly refused delete is a warning: the sync has succeeded, and nothing it shows is touched.
+/// One object that may not be deleted stays, with a warning; the others go, also those of the next thousand.
+#[test]
+fn refusals_inside_the_answer_of_a_delete_are_seen() {
+    let lab = Lab::new();
+    let config = lab.config(json!({}));
+    let first = twice_shown(Tables::Plain, &lab);
+    let many = twelve_hundred();
+    put(&lab, &many);
+    let refused = many[3].clone();
+    lab.sandbox().change_settings(|settings| settings.refused_deletes.insert(refused.clone(), "AccessDenied".into()));
+    let ran = lab.sync(&config, &refresh_of(Some(3)), &refreshed(0..3, "three"));
+    assert_eq!(ran.state_ids(), [1]);
+    let left: Vec<String> = lab.objects().into_iter().filter(|key| many.contains(key) || first.contains(key)).collect();
+    assert_eq!(left, std::slice::from_ref(&refused));
+    let warning = ran.logs("WARN").join("\n");
+    assert!(warning.contains("1 of its objects are left") && warning.contains(&refused), "{warning}");
+    assert!(warning.contains("AccessDenied"), "{warning}");
+}
+
+/// A refused delete is a warning: the sync has succeeded, and nothing it shows is touched.
 #[test]
 fn a_delete_cannot_fail_the_sync() {
     let denied = Action::Refuse(Refusal::new(403, "AccessDenied", "no"));

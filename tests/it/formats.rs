@@ -11,7 +11,7 @@ pub(crate) enum Tables {
     Governed,
     /// Plain Glue tables.
     Plain,
-    /// The same, partitioned by the day of the cursor.
+    /// The same, partitioned by the day of the cursor, and asked for by the newer setting.
     Partitioned,
     /// Apache Iceberg tables.
     Iceberg,
@@ -39,7 +39,7 @@ impl Tables {
         let mut all = match self {
             Self::Governed => json!({ "lakeformation_governed_tables": true }),
             Self::Plain => json!({}),
-            Self::Partitioned => json!({ "partitioning": "DAY" }),
+            Self::Partitioned => json!({ "table_format": "EXTERNAL", "partitioning": "DAY" }),
             // The columns that the stream has, as in the others.
             Self::Iceberg => json!({ "table_format": "ICEBERG", "format": null, "airbyte_metadata_columns": false }),
         };

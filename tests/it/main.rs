@@ -16,6 +16,7 @@ mod iceberg_partitions;
 mod lab;
 mod limits;
 mod migration;
+mod moves;
 mod names;
 mod objects;
 mod partition_fields;

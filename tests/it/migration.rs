@@ -1,5 +1,7 @@
 //! Tables as the older connector leaves them, continued and replaced by this one.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, catalog, complete, record, records, state};
@@ -7,7 +9,130 @@ use crate::python::python;
 
 const PARQUET: &str = "org.apache.hadoop.hive.ql.io.parquet";
 
-/// The stream whose table `incumbent.py` makes: capitals and a space in its name, camel case in its fields.
+/// A table of the older connector, as it was recorded (`tests/python/record_incumbent.py`).
+struct Recorded {
+    /// `json`, `json.gz`, `parquet` and so on; `decimal` is Parquet with numbers as decimals.
+    format: &'static str,
+    partitioning: &'static str,
+}
+
+/// Every one that is recorded, in the formats, codecs and partitionings that it has.
+const RECORDED: [&str; 17] = [
+    "json-no",
+    "json-day",
+    "json-date",
+    "json-year",
+    "json-month",
+    "json-elsewhere",
+    "json.gz-no",
+    "json.gz-day",
+    "parquet-no",
+    "parquet-day",
+    "parquet-date",
+    "parquet-month",
+    "parquet.gz-no",
+    "parquet.zstd-no",
+    "parquet.none-no",
+    "decimal-no",
+    "decimal-day",
+];
+
+impl Recorded {
+    fn of(name: &'static str) -> Self {
+        let (format, partitioning) = name.rsplit_once('-').unwrap();
+        Self { format, partitioning }
+    }
+
+    fn file(&self) -> PathBuf {
+        let name = format!("{}-{}.json", self.format, self.partitioning);
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/incumbent").join(name)
+    }
+
+    /// The configuration under which the older connector wrote it.
+    fn config(&self, lab: &Lab) -> Value {
+        let (kind, codec) = match self.format {
+            "json" => ("JSONL", "UNCOMPRESSED"),
+            "json.gz" => ("JSONL", "GZIP"),
+            "parquet.gz" => ("Parquet", "GZIP"),
+            "parquet.zstd" => ("Parquet", "ZSTD"),
+            "parquet.none" => ("Parquet", "UNCOMPRESSED"),
+            _ => ("Parquet", "SNAPPY"),
+        };
+        let partitioning = match self.partitioning {
+            "day" => "YEAR/MONTH/DAY",
+            "date" => "DATE",
+            "year" => "YEAR",
+            "month" => "MONTH",
+            _ => "NO PARTITIONING",
+        };
+        let mut config = lab.config(json!({
+            "format": { "format_type": kind, "compression_codec": codec }, "partitioning": partitioning,
+            "glue_catalog_float_as_decimal": self.format == "decimal",
+        }));
+        if self.is_elsewhere() {
+            config["bucket_prefix"] = json!("p");
+        }
+        config
+    }
+
+    /// Under a bucket prefix, in the database of the stream's namespace.
+    fn is_elsewhere(&self) -> bool {
+        self.partitioning == "elsewhere"
+    }
+
+    fn database(&self) -> &'static str {
+        if self.is_elsewhere() { "sales" } else { "demo" }
+    }
+
+    /// Its rows with a cursor, and the one without, if there are partitions that it has a place in.
+    fn rows(&self) -> Vec<Value> {
+        let mut rows = vec![old_row(1), old_row(2), old_row(3)];
+        if ["day", "year", "month"].contains(&self.partitioning) {
+            let mut without_cursor = old_row(1);
+            for (column, value) in [("id", json!(9)), ("name", json!("old 9")), ("at", Value::Null)] {
+                without_cursor[column] = value;
+            }
+            rows.push(without_cursor);
+        }
+        rows
+    }
+
+    /// A message in the stream's namespace.
+    fn message(&self, line: &str) -> String {
+        let mut message: Value = serde_json::from_str(line).unwrap();
+        if self.is_elsewhere() {
+            for path in ["/record", "/state/stream/stream_descriptor", "/trace/stream_status/stream_descriptor"] {
+                if let Some(of) = message.pointer_mut(path) {
+                    of["namespace"] = json!("sales");
+                }
+            }
+        }
+        format!("{message}\n")
+    }
+
+    fn messages(&self, lines: &str) -> String {
+        lines.lines().map(|line| self.message(line)).collect()
+    }
+
+    fn catalog(&self, generation: Option<u64>, mode: &str) -> Value {
+        let mut catalog = my_stream(generation);
+        catalog["streams"][0]["destination_sync_mode"] = json!(mode);
+        if self.is_elsewhere() {
+            catalog["streams"][0]["stream"]["namespace"] = json!("sales");
+        }
+        catalog
+    }
+
+    fn entry(&self, lab: &Lab) -> Value {
+        lab.ask("glue", "get_table", &json!({ "DatabaseName": self.database(), "Name": "my_stream" }))["Table"].clone()
+    }
+
+    fn shown(&self, lab: &Lab) -> Vec<Value> {
+        lab.rows(&ALL.replace("demo.", &format!("{}.", self.database())))
+    }
+}
+
+/// The stream of the tables that are recorded: capitals and a space in its name, camel case in its fields.
 fn my_stream(generation: Option<u64>) -> Value {
     let mut stream = json!({
         "stream": {
@@ -55,7 +180,8 @@ fn new_rows(ids: std::ops::Range<u64>) -> String {
 fn old_row(id: u64) -> Value {
     json!({
         "id": id, "name": format!("old {id}"), "at": format!("2024-01-0{id} 10:00:00.123"),
-        "userinfo": { "firstName": "Ada", "zipCode": 100 + id }, "extra": format!("{{\"any\": [{id}, \"\\u00e9\"]}}"),
+        "userinfo": { "firstName": "Ada", "zipCode": 100 + id },
+        "extra": if id == 2 { "null".to_owned() } else { format!("{{\"any\": [{id}, \"\\u00e9\"]}}") },
         "tags": ["a", "b"], "flag": id.is_multiple_of(2), "day": format!("2023-12-0{id}"),
         "price": id as f64 + 0.25,
     })
@@ -72,68 +198,117 @@ fn new_row(id: u64) -> Value {
 
 const ALL: &str = "SELECT id, name, \"at\", userinfo, extra, tags, flag, day, price::double price FROM demo.my_stream ORDER BY id, name DESC";
 
-/// The older connector's tables in each format, with partitions and without: an append by us, then an overwrite, with
-/// its configuration. Every row is read back whole.
+/// The older connector's tables in each format, with partitions and without: an append by us, then an overwrite as platforms
+/// send it that know nothing of generations, then refreshes, all with its configuration. Every row is read back whole.
 #[test]
 fn tables_of_the_older_connector_are_continued_and_replaced() {
-    let variants = [("json", "no"), ("json", "day"), ("json", "date"), ("json.gz", "no"), ("json.gz", "day")];
-    let columnar = [("parquet", "no"), ("parquet", "day"), ("parquet", "date"), ("decimal", "day"), ("decimal", "no")];
-    for (kind, partitioning) in variants.into_iter().chain(columnar) {
-        let what = format!("{kind}, {partitioning}");
+    RECORDED.into_iter().for_each(|name| continued_and_replaced(name, &Recorded::of(name)));
+}
+
+fn continued_and_replaced(what: &str, recorded: &Recorded) {
+    let lab = Lab::new();
+    let endpoint = lab.sandbox().endpoint().to_owned();
+    let file = recorded.file();
+    let definition = python("incumbent.py", &[endpoint.as_ref(), file.as_os_str()]);
+    let definition: Value = serde_json::from_str(&definition).unwrap();
+    let (config, old_objects) = (recorded.config(&lab), lab.objects());
+    let location = definition["StorageDescriptor"]["Location"].as_str().unwrap();
+
+    lab.sync(&config, &recorded.catalog(None, "append"), &recorded.messages(&new_rows(3..6)));
+    let mut expected = recorded.rows();
+    expected.splice(3..3, [new_row(3), new_row(4), new_row(5)]);
+    assert_eq!(recorded.shown(&lab), expected, "{what}: appended");
+    let table = recorded.entry(&lab);
+    for (key, value) in definition.as_object().unwrap() {
+        assert_eq!(&table[key], value, "{what}: an append changes no {key}");
+    }
+    assert_eq!(table["VersionId"], "0", "{what}: nothing was written");
+    let appended: Vec<String> = lab.objects().into_iter().filter(|key| !old_objects.contains(key)).collect();
+    let folder = location.strip_prefix("s3://lake/").unwrap();
+    assert!(appended.iter().all(|key| key.starts_with(folder)), "{what}: {appended:?}");
+    looks_like_the_old_ones(&lab, old_objects.last().unwrap(), &appended[0], what);
+
+    let input = recorded.messages(&(new_rows(2..5) + &state("My Stream", 1)));
+    let ran = lab.sync(&config, &recorded.catalog(None, "overwrite"), &input);
+    assert_eq!(ran.state_ids(), [1], "{what}");
+    assert_eq!(recorded.shown(&lab), [new_row(2), new_row(3), new_row(4)], "{what}: replaced");
+    let table = recorded.entry(&lab);
+    let parameters = definition["Parameters"].as_object().unwrap();
+    assert!(parameters.iter().all(|(key, value)| &table["Parameters"][key] == value), "{what}: {table}");
+    assert_eq!(table["PartitionKeys"], definition["PartitionKeys"], "{what}");
+    for key in ["InputFormat", "OutputFormat", "SerdeInfo", "NumberOfBuckets", "Parameters"] {
+        assert_eq!(table["StorageDescriptor"][key], definition["StorageDescriptor"][key], "{what}: {key}");
+    }
+    assert_eq!(table["Parameters"]["airbyte.previous_location"], location, "{what}");
+    // The old rows are still there for whoever has begun to read them; the next refresh deletes them.
+    assert!(old_objects.iter().all(|key| lab.objects().contains(key)), "{what}");
+    for generation in [7, 8] {
+        let input = recorded.messages(&(new_rows(1..2) + &complete("My Stream") + &state("My Stream", 1)));
+        let ran = lab.sync(&config, &recorded.catalog(Some(generation), "append"), &input);
+        assert_eq!((ran.state_ids(), recorded.shown(&lab)), (vec![1], vec![new_row(1)]), "{what}");
+    }
+    assert!(!old_objects.iter().any(|key| lab.objects().contains(key)), "{what}: {:?}", lab.objects());
+}
+
+/// New tables beside those that are recorded: for a stream whose name needs no change, entries of ours are the older
+/// connector's, field by field, but for what is named here.
+#[test]
+fn new_entries_are_those_that_the_older_connector_was_seen_to_make() {
+    for name in RECORDED {
+        let recorded = Recorded::of(name);
+        let text = std::fs::read_to_string(recorded.file()).unwrap().replace("My Stream", "my_stream");
+        let theirs: Value = serde_json::from_str(&text).unwrap();
         let lab = Lab::new();
-        let arguments = [lab.sandbox().endpoint(), kind, partitioning].map(std::ffi::OsStr::new);
-        let definition: Value = serde_json::from_str(&python("incumbent.py", &arguments)).unwrap();
-        let format = match kind {
-            "json" => json!({ "format_type": "JSONL" }),
-            "json.gz" => json!({ "format_type": "JSONL", "compression_codec": "GZIP" }),
-            _ => json!({ "format_type": "Parquet" }),
-        };
-        let by = match partitioning {
-            "day" => "YEAR/MONTH/DAY",
-            "date" => "DATE",
-            _ => "NO PARTITIONING",
-        };
-        let config = lab.config(json!({
-            "format": format, "partitioning": by, "glue_catalog_float_as_decimal": kind == "decimal",
-        }));
-        let old_objects = lab.objects();
+        let rename = |text: String| text.replace("My Stream", "my_stream");
+        let catalog: Value = serde_json::from_str(&rename(recorded.catalog(None, "append").to_string())).unwrap();
+        lab.sync(&recorded.config(&lab), &catalog, &rename(recorded.messages(&new_rows(1..4))));
 
-        lab.sync(&config, &my_stream(None), &new_rows(3..6));
-        let mut expected = vec![old_row(1), old_row(2), old_row(3), new_row(3), new_row(4), new_row(5)];
-        if partitioning == "day" {
-            let mut without_cursor = old_row(1);
-            for (column, value) in [("id", json!(9)), ("name", json!("old 9")), ("at", Value::Null)] {
-                without_cursor[column] = value;
+        let ours = as_written(recorded.entry(&lab));
+        let mut expected = theirs["table"].clone();
+        // The index of a data frame is no column of the stream.
+        let columns = expected["StorageDescriptor"]["Columns"].as_array_mut().unwrap();
+        columns.retain(|column| column["Name"] != "__index_level_0__");
+        // What a field was called, and the members of a struct.
+        let userinfo = columns.iter_mut().find(|column| column["Name"] == "userinfo").unwrap();
+        userinfo["Comment"] = json!("userInfo");
+        userinfo["Parameters"] = json!({ "airbyte.field": "userInfo" });
+        expected["Description"] = json!(format!(
+            "stream {}, written by destination-aws-datalake",
+            if recorded.is_elsewhere() { "sales.my_stream" } else { "my_stream" }
+        ));
+        let added = ours["Parameters"].as_object().unwrap().iter().filter(|(key, _)| {
+            ["EXTERNAL", "airbyte.stream", "airbyte.json_timestamps", "airbyte.parquet_timestamps"]
+                .contains(&key.as_str())
+        });
+        expected["Parameters"].as_object_mut().unwrap().extend(added.map(|(key, value)| (key.clone(), value.clone())));
+        assert_eq!(ours, expected, "{name}");
+
+        let found = lab.ask(
+            "glue",
+            "get_partitions",
+            &json!({ "DatabaseName": recorded.database(), "TableName": "my_stream" }),
+        );
+        for partition in found["Partitions"].as_array().unwrap() {
+            let theirs = theirs["partitions"].as_array().unwrap();
+            let theirs = theirs.iter().find(|theirs| theirs["Values"] == partition["Values"]).unwrap();
+            let mut ours = as_written(partition.clone());
+            let mut theirs = theirs.clone();
+            theirs.as_object_mut().unwrap().remove("Parameters");
+            // Theirs leave out what is the table's.
+            for key in ["Parameters", "SortColumns"] {
+                let ours = ours["StorageDescriptor"].as_object_mut().unwrap().remove(key).unwrap();
+                assert_eq!(ours, expected["StorageDescriptor"][key], "{name}");
             }
-            expected.push(without_cursor);
+            let columns = theirs["StorageDescriptor"]["Columns"].as_array_mut().unwrap();
+            columns.retain(|column| column["Name"] != "__index_level_0__");
+            let userinfo = columns.iter_mut().find(|column| column["Name"] == "userinfo").unwrap();
+            userinfo["Comment"] = json!("userInfo");
+            assert_eq!(ours, theirs, "{name}");
         }
-        assert_eq!(lab.rows(ALL), expected, "{what}: appended");
-        let table = lab.table("my_stream");
-        for (key, value) in definition.as_object().unwrap() {
-            assert_eq!(&table[key], value, "{what}: an append changes no {key}");
-        }
-        assert_eq!(table["VersionId"], "0", "{what}: nothing was written");
-        let appended: Vec<String> = lab.objects().into_iter().filter(|key| !old_objects.contains(key)).collect();
-        assert!(appended.iter().all(|key| key.starts_with("demo/My Stream/")), "{what}: {appended:?}");
-        looks_like_the_old_ones(&lab, old_objects.last().unwrap(), &appended[0], &what);
-
-        let ran =
-            lab.sync(&config, &my_stream(Some(7)), &(new_rows(2..5) + &complete("My Stream") + &state("My Stream", 1)));
-        assert_eq!(ran.state_ids(), [1], "{what}");
-        assert_eq!(lab.rows(ALL), [new_row(2), new_row(3), new_row(4)], "{what}: replaced");
-        let table = lab.table("my_stream");
-        let parameters = definition["Parameters"].as_object().unwrap();
-        assert!(parameters.iter().all(|(key, value)| &table["Parameters"][key] == value), "{what}: {table}");
-        assert_eq!(table["PartitionKeys"], definition["PartitionKeys"], "{what}");
-        for key in ["InputFormat", "OutputFormat", "SerdeInfo", "NumberOfBuckets", "Parameters"] {
-            assert_eq!(table["StorageDescriptor"][key], definition["StorageDescriptor"][key], "{what}: {key}");
-        }
-        assert_eq!(table["Parameters"]["airbyte.previous_location"], "s3://lake/demo/My Stream/", "{what}");
-        // The old rows are still there for whoever has begun to read them; the next refresh deletes them.
-        assert!(old_objects.iter().all(|key| lab.objects().contains(key)), "{what}");
-        lab.sync(&config, &my_stream(Some(8)), &(new_rows(1..2) + &complete("My Stream")));
-        assert_eq!(lab.rows(ALL), [new_row(1)], "{what}");
-        assert!(!old_objects.iter().any(|key| lab.objects().contains(key)), "{what}: {:?}", lab.objects());
+        let endings = |keys: Vec<&str>| keys[0].split_once('.').unwrap().1.to_owned();
+        let objects = lab.objects();
+        let theirs = theirs["objects"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(endings(objects.iter().map(String::as_str).collect()), endings(theirs), "{name}");
     }
 }
 
@@ -290,7 +465,11 @@ fn new_entries_say_what_the_older_connectors_say() {
             let is_parquet = words["classification"] == "parquet";
             if is_parquet {
                 storage_words["CrawlerSchemaDeserializerVersion"] = json!("1.0");
+            } else {
+                storage_words["projection.enabled"] = json!("false");
             }
+            // The older connector puts the raw name there, spaces and all. Tables of ours lie where every engine and tool
+            // can go (docs/migration.md); tables that exist stay where they are.
             let storage = json!({
                 "Columns": with_fields(&columns), "Location": "s3://lake/p/demo/my_things/", "InputFormat": input_format,
                 "OutputFormat": output_format, "Compressed": compressed, "NumberOfBuckets": -1, "SerdeInfo": serde,

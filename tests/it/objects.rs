@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::lab::{Lab, catalog, complete, record, records, state};
+use crate::lab::{Lab, catalog, complete, record, records, refresh_of, state};
 
 fn small_warning(ran: &crate::lab::Ran) -> Option<&str> {
     ran.logs("WARN").into_iter().find(|text| text.contains("in the mean"))
@@ -26,6 +26,15 @@ fn objects_are_encrypted_with_the_key_that_is_named() {
         assert_eq!((&head["ServerSideEncryption"], &head["SSEKMSKeyId"]), (&json!("aws:kms"), &json!(key)), "{object}");
     }
     assert_eq!(lab.check(&config).status().0, "SUCCEEDED");
+    // A refresh of a partitioned table.
+    let config = lab.config(json!({ "s3_kms_key_id": key, "partitioning": "DAY" }));
+    let mut refresh = refresh_of(Some(1));
+    refresh["streams"][0]["stream"]["name"] = json!("c");
+    let input = records("c", 0..2, "x") + &state("c", 1) + &complete("c");
+    lab.sync(&config, &refresh, &input);
+    let area: Vec<String> = lab.objects().into_iter().filter(|key| key.starts_with("demo/c.airbyte-")).collect();
+    assert_eq!(area.len(), 2, "{:?}", lab.objects());
+    assert!(area.iter().all(|object| head(object)["SSEKMSKeyId"] == json!(key)));
     let before = lab.objects();
     lab.sync(&lab.config(json!({})), &catalog(&["a"], "append"), &records("a", 3..5, "x"));
     let plain = lab.objects().into_iter().find(|key| !before.contains(key)).unwrap();
@@ -44,6 +53,8 @@ fn a_key_that_cannot_be_used_is_the_users_matter() {
     let (kind, message) = ran.error();
     assert_eq!((ran.code, kind.as_str()), (Some(1), "config_error"));
     assert!(message.contains("s3_kms_key_id"), "{message}");
+    let (status, message) = lab.check(&config).status();
+    assert!(status == "FAILED" && message.contains("s3_kms_key_id"), "{message}");
 }
 
 #[test]
@@ -76,6 +87,38 @@ fn many_small_objects_are_a_warning_with_the_setting_that_helps() {
     let input: String = (0..12).map(|id| record("a", id, &padding)).collect();
     let ran = lab.sync(&tiny, &catalog(&["a"], "append"), &input);
     assert!(small_warning(&ran).unwrap().contains("target_file_size_mb"), "{}", ran.stdout);
+}
+
+/// Objects end at the size that was asked for, in every format, whatever commits come between for others.
+#[test]
+fn objects_have_the_size_that_is_asked_for() {
+    let formats = [
+        json!({ "format_type": "JSONL" }),
+        json!({ "format_type": "JSONL", "compression_codec": "GZIP" }),
+        json!({ "format_type": "Parquet" }),
+    ];
+    for format in formats {
+        let lab = Lab::new();
+        let config = lab.config(json!({ "format": format, "target_file_size_mb": 2, "parquet_row_group_mb": 1 }));
+        // Digits of a generator: no codec makes much of them.
+        let mut seed = 1_u64;
+        let mut noise = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            format!("{:016x}", seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        };
+        let mut text = || (0..256).map(|_| noise()).collect::<String>();
+        let input: String = (0..4000).map(|id| record("a", id, &text())).collect();
+        lab.sync(&config, &catalog(&["a"], "append"), &input);
+        let mut sizes: Vec<f64> = lab
+            .objects()
+            .iter()
+            .map(|key| std::fs::metadata(lab.object_path(key)).unwrap().len() as f64 / f64::from(1 << 20))
+            .collect();
+        let last = sizes.pop().unwrap();
+        assert!(sizes.len() >= 3 && last < 3.1, "{format}: {sizes:?}, {last}");
+        assert!(sizes.iter().all(|size| (1.9..3.1).contains(size)), "{format}: {sizes:?}");
+        assert_eq!(lab.value("SELECT count(DISTINCT version) FROM demo.a"), 4000, "{format}");
+    }
 }
 
 /// What is appended is committed at every interval. What waits for a switch gains nothing from that, so its objects

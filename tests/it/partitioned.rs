@@ -148,32 +148,38 @@ fn columns_types_and_format_change_with_the_switch() {
     assert_eq!(versions_of().len(), count + 1);
 }
 
-/// SIGKILL while any call of a refresh is on its way; the call arrives afterwards. Whatever sync comes next finishes a
-/// switch that had begun, and loses nothing: a sync of the same generation, of the next, and one without.
+/// SIGKILL while any call of a refresh, or of an overwrite without generations, is on its way; the call arrives afterwards.
+/// Whatever sync comes next finishes a switch that had begun, and loses nothing: a sync of the same generation, of the
+/// next, and one without.
 #[test]
 fn a_kill_between_any_two_calls_is_finished_by_whatever_sync_comes_next() {
     let template = twice_replaced();
-    let calls: Vec<String> = {
-        let lab = Lab::copy_of(&template);
-        refresh(&lab, 3, 3..9, "three");
-        lab.sandbox().journal().calls().into_iter().map(|call| call.operation).collect()
-    };
-    let published = calls.iter().rposition(|call| call == "PutObject").unwrap();
-    assert!(calls.len() - published > 12, "{calls:?}");
     let begun: u32 = std::thread::scope(|scope| {
-        let (template, calls) = (&template, &calls);
-        let all = move |next| (0..calls.len()).map(|at| killed_at(template, calls, at, next)).sum::<u32>();
-        let nexts = [Some(3), Some(4), None].map(|next| scope.spawn(move || all(next)));
-        nexts.into_iter().map(|next| next.join().unwrap()).sum()
+        let template = &template;
+        let cases = [(Some(3), Some(3)), (Some(3), Some(4)), (Some(3), None), (None, None)];
+        let cases = cases.map(|(killed, next)| {
+            scope.spawn(move || {
+                let killed =
+                    killed.map_or_else(|| catalog(&["a"], "overwrite"), |generation| refresh_of(Some(generation)));
+                let lab = Lab::copy_of(template);
+                lab.sync(&config(&lab), &killed, &refreshed(3..9, "three"));
+                let calls = lab.sandbox().journal().calls();
+                let calls: Vec<String> = calls.into_iter().map(|call| call.operation).collect();
+                let published = calls.iter().rposition(|call| call == "PutObject").unwrap();
+                assert!(calls.len() - published > 12, "{calls:?}");
+                (0..calls.len()).map(|at| killed_at(template, &killed, &calls, at, next)).sum::<u32>()
+            })
+        });
+        cases.into_iter().map(|case| case.join().unwrap()).sum()
     });
-    assert!(begun > 10, "{begun} kills left a mark");
+    assert!(begun > 20, "{begun} kills left a mark");
 }
 
-/// Kills a refresh while that call is on its way, and then syncs the `next` generation. One if a switch had begun.
-fn killed_at(template: &Lab, calls: &[String], at: usize, next: Option<u64>) -> u32 {
+/// Kills a replacement while that call is on its way, and then syncs the `next` generation. One if a switch had begun.
+fn killed_at(template: &Lab, killed: &Value, calls: &[String], at: usize, next: Option<u64>) -> u32 {
     let lab = Lab::copy_of(template);
     lab.sandbox().faults().add(Fault { skip: u32::try_from(at).unwrap(), ..Fault::next("*", Action::Hold) });
-    let mut running = lab.spawn(&config(&lab), &refresh_of(Some(3)));
+    let mut running = lab.spawn(&config(&lab), killed);
     running.feed_all(refreshed(3..9, "three"));
     // The clean-up makes more calls at one time than at another; by then the switch is done.
     if !lab.holds_before_the_end(&mut running) {
@@ -185,23 +191,27 @@ fn killed_at(template: &Lab, calls: &[String], at: usize, next: Option<u64>) -> 
     let states = running.kill().state_ids();
     lab.sandbox().faults().release();
     let held = lab.sandbox().journal().calls().into_iter().find(|call| call.fault.is_some());
-    let what = format!("killed at call {at} ({}), then {next:?}", held.map(|call| call.operation).unwrap_or_default());
+    let mode = &killed["streams"][0]["destination_sync_mode"];
+    let what =
+        format!("{mode} killed at call {at} ({}), then {next:?}", held.map(|call| call.operation).unwrap_or_default());
+    until("the call has arrived", || lab.sandbox().faults().held() == 0);
     std::thread::sleep(std::time::Duration::from_millis(30));
     let mixed = lab.rows("SELECT at_day, count(DISTINCT version) n FROM demo.a GROUP BY 1 HAVING n > 1");
     assert_eq!(mixed, [] as [Value; 0], "{what}: a partition switches whole");
     let begun = u32::from(!lab.table("a")["Parameters"]["airbyte.switching"].is_null());
-    assert!(states.is_empty() || versions(&lab) == only("three", 6), "{what}: a state is a promise");
+    let shown = versions(&lab);
+    assert!(states.is_empty() || shown == only("three", 6), "{what}: a state is a promise");
+    assert!(begun == 1 || shown == only("two", 6) || shown == only("three", 6), "{what}: {shown:?}");
     lab.sync(&config(&lab), &refresh_of(next), &refreshed(7..9, "next"));
     settled(&lab, &what);
     let mut found = versions(&lab);
     assert_eq!(found.remove("next"), Some((2, 2)), "{what}: {found:?}");
+    // What had begun is finished; what had not is replaced by its own generation, and left alone by none.
     let expected = match next {
         Some(4) => BTreeMap::new(),
-        // The same generation: appended to what was switched, or replaced by what was not.
-        Some(_) if found.is_empty() => BTreeMap::new(),
-        Some(_) => only("three", 6),
-        None if found.contains_key("two") => only("two", 6),
-        None => only("three", 6),
+        _ if begun == 1 || shown == only("three", 6) => only("three", 6),
+        Some(_) => BTreeMap::new(),
+        None => only("two", 6),
     };
     assert_eq!(found, expected, "{what}");
     begun
@@ -234,9 +244,11 @@ fn every_glue_call_of_a_switch_outlasts_what_may_happen_to_it() {
                 let lab = Lab::copy_of(&template);
                 lab.sandbox().faults().add(Fault { skip, ..Fault::next(format!("glue:{operation}"), action.clone()) });
                 let ran = lab.write(&config(&lab), &refresh_of(Some(3)), &refreshed(3..9, "three"));
-                // The clean-up that runs beside makes more calls at one time than at another.
-                lab.sandbox().faults().clear();
                 let what = format!("{operation} #{skip} {action:?}");
+                // The clean-up that runs beside makes more calls at one time than at another.
+                let by_chance = ["GetTables", "GetDatabases", "GetPartitions"].contains(&operation);
+                assert!(lab.sandbox().faults().pending() == 0 || by_chance, "{what}: it did not happen");
+                lab.sandbox().faults().clear();
                 assert_eq!((ran.code, ran.state_ids()), (Some(0), vec![1]), "{what}: {}", ran.stdout);
                 let days = partitions(&lab).into_iter().map(|(value, _)| value).collect::<Vec<_>>().join(" ");
                 assert_eq!(days, "4 5 6 7 8 9", "{what}");
@@ -244,6 +256,39 @@ fn every_glue_call_of_a_switch_outlasts_what_may_happen_to_it() {
             }
         }
     }
+}
+
+/// A thousand partitions, of which most are pointed elsewhere, some are new and some go, in a catalog that takes 100 ms for
+/// each call: readers see the switch for seconds, since it takes a call for a hundred of them, and four at one time.
+#[test]
+fn a_switch_of_a_thousand_partitions_takes_seconds() {
+    let lab = Lab::new();
+    let config = lab.config(json!({ "partition_fields": ["id"] }));
+    lab.sync(&config, &refresh_of(Some(1)), &refreshed(0..1000, "one"));
+    lab.sandbox().journal().clear();
+    for operation in [
+        "GetTable",
+        "UpdateTable",
+        "GetPartitions",
+        "BatchCreatePartition",
+        "BatchUpdatePartition",
+        "BatchDeletePartition",
+    ] {
+        let delay = Fault::next(format!("glue:{operation}"), Action::DelayMs(100));
+        lab.sandbox().faults().add(Fault { times: None, ..delay });
+    }
+    let ran = lab.sync(&config, &refresh_of(Some(2)), &refreshed(50..1050, "two"));
+    assert_eq!(ran.state_ids(), [1]);
+    let calls = lab.sandbox().journal().calls();
+    let updates: Vec<_> = calls.iter().filter(|call| call.operation == "UpdateTable").collect();
+    let [marked, ended] = updates[..] else { panic!("{} updates", updates.len()) };
+    let seconds = (ended.done_ms.unwrap() - marked.at_ms) as f64 / 1000.0;
+    // 1 call to create, 10 to point elsewhere, 2 to remove, and two readings of the whole table: 1.6 s where this was written.
+    assert!(seconds < 10.0, "{seconds} s");
+    assert_eq!(
+        lab.rows("SELECT version, count(*) n, min(id) a FROM demo.a GROUP BY ALL"),
+        [json!({ "version": "two", "n": 1000, "a": 50 })]
+    );
 }
 
 /// Somebody else's columns, parameters and partitions that appear during a switch.
@@ -400,11 +445,13 @@ fn tables_with_projection_or_a_location_template_are_not_switched() {
             "Parameters": parameters, "StorageDescriptor": table["StorageDescriptor"] });
         lab.ask("glue", "update_table", &json!({ "DatabaseName": "demo", "TableInput": changed }));
         let before = lab.objects();
-        let ran = lab.write(&config(&lab), &refresh_of(Some(2)), &refreshed(0..3, "two"));
-        let (kind, message) = ran.error();
-        assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
-        assert!(message.contains(key) && message.contains("demo.a"), "{message}");
-        assert_eq!(lab.objects(), before);
+        for replaces in [refresh_of(Some(2)), catalog(&["a"], "overwrite")] {
+            let ran = lab.write(&config(&lab), &replaces, &refreshed(0..3, "two"));
+            let (kind, message) = ran.error();
+            assert_eq!((ran.code, kind.as_str(), ran.states().len()), (Some(1), "config_error", 0));
+            assert!(message.contains(key) && message.contains("demo.a"), "{message}");
+            assert_eq!(lab.objects(), before);
+        }
     }
 }
 

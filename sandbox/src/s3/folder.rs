@@ -380,7 +380,12 @@ impl S3 for Folder {
         }
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for ObjectIdentifier { key, .. } in delete.objects {
-            match self.0.store.delete(&bucket, &key) {
+            let refused = self.0.settings().refused_deletes.get(&key).cloned();
+            let done = match refused {
+                Some(code) => Err(Refusal::new(403, &code, "refused by settings")),
+                None => self.0.store.delete(&bucket, &key),
+            };
+            match done {
                 Ok(_) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
                 Err(Refusal { code, message, .. }) => errors.push(Error {
                     key: Some(key),

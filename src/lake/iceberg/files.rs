@@ -57,10 +57,6 @@ impl Files {
         permit.map_err(|error| Failure::system(error.to_string()))
     }
 
-    pub(in crate::lake) fn aws(&self) -> &Aws {
-        &self.aws
-    }
-
     /// The whole of an object.
     async fn read(&self, uri: &str, patience: &Patience) -> anyhow::Result<(Bytes, Reservation)> {
         let name = object_name(uri)?;

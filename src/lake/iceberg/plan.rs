@@ -92,6 +92,7 @@ pub(in crate::lake) async fn plan(
         file_format: file_format(config, property(CODEC)),
         timestamps: TimestampStyle::default(),
         exists: existing.is_some(),
+        gone: Vec::new(),
         replaced: None,
         shown,
         sync_id: stream.sync_id,
