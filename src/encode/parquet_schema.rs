@@ -16,6 +16,10 @@ use super::layout::{LayoutOptions, ParquetLayout};
 use crate::config::{ParquetCodec, ParquetTimestamps};
 use crate::schema::{DataType, Field, FloatWidth, IntWidth, METADATA_NAMES};
 
+/// Up to here a huge value's page waits for the end of its column, when the value is no more in memory beside it: making a
+/// page takes three copies. A page has to stay under 2 GiB.
+const HUGE_PAGE: usize = 1024 * 1024 * 1024;
+
 /// The Parquet side of a layout.
 pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOptions) -> anyhow::Result<ParquetLayout> {
     let unit = options.timestamps.parquet;
@@ -41,6 +45,7 @@ pub(super) fn build(fields: &[&Field], codec: ParquetCodec, options: &LayoutOpti
             properties(codec, &[], None)?
                 .set_dictionary_enabled(false)
                 .set_statistics_enabled(EnabledStatistics::None)
+                .set_data_page_size_limit(HUGE_PAGE)
                 .build(),
         ),
         properties: Arc::new(

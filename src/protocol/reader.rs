@@ -27,6 +27,10 @@ const SMALL_BYTES: usize = READ_BYTES / 8;
 /// Chunks waiting for the pipeline.
 const CHUNKS: usize = 2;
 
+/// A line from about here on is a chunk of its own, and nothing is read until its memory is free again: of such lines there
+/// is one, or a part of one, beside what is being encoded.
+const LONG_BYTES: usize = 16 * READ_BYTES;
+
 /// Whole lines of input, in order.
 #[derive(Debug)]
 pub struct Chunk {
@@ -36,6 +40,8 @@ pub struct Chunk {
     reservation: Option<Reservation>,
     /// Where the buffer goes when this is dropped.
     back: blocking::SyncSender<(Vec<u8>, Reservation)>,
+    /// Of a long line: tells the reader, by being dropped, that its memory is free.
+    gone: Option<blocking::Sender<()>>,
 }
 
 impl Drop for Chunk {
@@ -46,6 +52,8 @@ impl Drop for Chunk {
             // Nobody wants it when the input has ended, or when enough of them wait.
             drop(self.back.try_send((std::mem::take(&mut self.bytes), reservation)));
         }
+        drop(std::mem::take(&mut self.bytes));
+        drop(self.gone.take());
     }
 }
 
@@ -131,7 +139,7 @@ impl Lines {
 }
 
 /// Reads `input` in a thread of its own. Everything it holds counts in `budget`; the thread does not ask for room, it
-/// stops when two chunks wait.
+/// stops when two chunks wait, and while there is a long line.
 #[must_use]
 pub fn spawn(input: impl Read + Send + 'static, budget: Budget) -> Lines {
     let (sender, chunks) = mpsc::channel(CHUNKS);
@@ -167,12 +175,19 @@ fn read_all(mut input: impl Read, budget: &Budget, sender: &mpsc::Sender<anyhow:
                 return;
             }
         };
-        let chunk = if read == 0 { buffer.rest() } else { buffer.filled_by(read) };
-        if let Some(chunk) = chunk {
+        buffer.filled += read;
+        while let Some(mut chunk) = if read == 0 { buffer.rest() } else { buffer.whole_lines() } {
             let begun = Instant::now();
+            let gone = (chunk.len() > LONG_BYTES).then(|| {
+                let (sender, gone) = blocking::channel();
+                chunk.gone = Some(sender);
+                gone
+            });
             if sender.blocking_send(Ok(chunk)).is_err() {
                 return;
             }
+            // Nothing is ever sent: this comes when the chunk is dropped.
+            gone.map(|gone| gone.recv());
             waited.add(begun.elapsed());
         }
         if read == 0 {
@@ -190,6 +205,8 @@ struct Buffer<'a> {
     /// All of it may be written to; `filled` says how much has been read into it.
     bytes: Vec<u8>,
     filled: usize,
+    /// Up to here there is no end of a line.
+    searched: usize,
     reservation: Reservation,
 }
 
@@ -197,7 +214,7 @@ impl<'a> Buffer<'a> {
     fn new(budget: &'a Budget) -> Self {
         let (back, spare) = blocking::sync_channel(1);
         let (bytes, reservation) = (Vec::new(), budget.reserve(0));
-        let mut buffer = Self { budget, spare, back, bytes, filled: 0, reservation };
+        let mut buffer = Self { budget, spare, back, bytes, filled: 0, searched: 0, reservation };
         buffer.allocate(&[]);
         buffer
     }
@@ -230,13 +247,17 @@ impl<'a> Buffer<'a> {
         &mut self.bytes[self.filled..end]
     }
 
-    /// Takes note of `read` new bytes; gives the whole lines, if there are any now.
-    fn filled_by(&mut self, read: usize) -> Option<Chunk> {
-        let new = &self.bytes[self.filled..self.filled + read];
-        let last = memchr::memrchr(b'\n', new);
-        let cut = last.map(|last| self.filled + last + 1);
-        self.filled += read;
-        self.cut(cut?)
+    /// The whole lines, if there are any: all, or a long one alone.
+    fn whole_lines(&mut self) -> Option<Chunk> {
+        let new = &self.bytes[self.searched..self.filled];
+        let is_long = self.filled > LONG_BYTES;
+        let end = if is_long { memchr::memchr(b'\n', new) } else { memchr::memrchr(b'\n', new) };
+        let cut = end.map(|end| self.searched + end + 1);
+        self.searched = self.filled;
+        let chunk = self.cut(cut?);
+        // What was read after a long line has not been looked at whole.
+        self.searched = if is_long { 0 } else { self.filled };
+        chunk
     }
 
     /// What is left at the end of the input: a line without an end, if anything.
@@ -263,7 +284,7 @@ impl<'a> Buffer<'a> {
             }
             reservation.resize(bytes.capacity() as u64);
         }
-        Some(Chunk { bytes, end: cut, reservation: Some(reservation), back: self.back.clone() })
+        Some(Chunk { bytes, end: cut, reservation: Some(reservation), back: self.back.clone(), gone: None })
     }
 }
 
@@ -385,6 +406,25 @@ mod tests {
         assert_eq!((lines[1].len(), lines[300_003].len()), (long.len(), long.len()));
         assert_eq!((&*lines[2], &*lines[300_002]), ("b", "0123456789"));
         assert!(peak < 2 * long.len() as u64 + 8 * READ_BYTES as u64, "{peak}");
+    }
+
+    #[tokio::test]
+    async fn a_long_line_comes_alone_and_nothing_is_read_until_it_is_gone() {
+        let long = vec![b'x'; LONG_BYTES + 3 * READ_BYTES];
+        let input: &'static [u8] = [&b"a\n"[..], &long, b"\nb\nc\n", &long, b"\n", &long].concat().leak();
+        let budget = Budget::new(1);
+        let mut chunks = spawn(input, budget.clone());
+        let mut all: Vec<Vec<usize>> = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.unwrap();
+            all.push(chunk.lines().map(|line| line.unwrap().len()).collect());
+            if chunk.len() > LONG_BYTES {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                assert!(budget.used() <= (long.len() + 4 * READ_BYTES) as u64, "{}", budget.used());
+            }
+        }
+        assert_eq!(all.concat(), [1, long.len(), 1, 1, long.len(), long.len()]);
+        assert!(all.iter().all(|lengths| lengths.len() == 1 || !lengths.contains(&long.len())), "{all:?}");
     }
 
     #[tokio::test]
