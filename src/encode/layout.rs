@@ -83,7 +83,7 @@ pub(super) struct ParquetLayout {
     pub(super) arrow: Vec<FieldRef>,
     pub(super) schema: TypePtr,
     pub(super) properties: Arc<WriterProperties>,
-    /// The same for huge records: without dictionary and statistics, a column in one page.
+    /// The same for columns with huge texts: without dictionary and statistics, in one page.
     pub(super) bare_properties: Arc<WriterProperties>,
     pub(super) leaves: usize,
 }

@@ -194,6 +194,32 @@ fn files_carry_the_types_statistics_and_origin_that_readers_want() {
     assert!(chunk.dictionary_page_offset().is_some());
 }
 
+/// Long texts are held whole by statistics and dictionaries: those of open files count, and huge ones have neither. The
+/// other columns of their rows do.
+#[test]
+fn long_texts_count_while_a_file_is_open_and_huge_ones_stand_alone() {
+    let long =
+        |bytes: usize| format!(r#"{{"id":7,"name":"{}","address":{{"city":"Rome","zip":1}}}}"#, "n".repeat(bytes));
+    let layout = Arc::new(Layout::new(options(people(), PARQUET)).unwrap());
+    let mut encoder = Encoder::new(Arc::clone(&layout));
+    append(&mut encoder, &long(3 << 20));
+    (0..20_000).for_each(|i| append(&mut encoder, &person(i)));
+    encoder.look();
+    assert!(encoder.memory() > 6 << 20, "{}", encoder.memory());
+    append(&mut encoder, &long(5 << 20));
+    append(&mut encoder, &person(0));
+    let object = encoder.finish().unwrap().bytes;
+    let reader = SerializedFileReader::new(Bytes::from(object.clone())).unwrap();
+    let groups = reader.metadata().row_groups();
+    assert_eq!(groups.iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [20_001, 1, 1]);
+    let have = |group: usize| groups[group].columns().iter().map(|chunk| chunk.statistics().is_some());
+    assert!(have(0).all(|it| it) && have(2).all(|it| it));
+    assert_eq!(have(1).filter(|it| !it).count(), 1);
+    assert_eq!(groups[1].column(0).statistics().unwrap().min_bytes_opt(), Some(7_i64.to_le_bytes().as_slice()));
+    let rows = read(&layout, object);
+    assert_eq!(rows[20_001][1].as_deref().map(str::len), Some((5 << 20) + 2));
+}
+
 #[test]
 fn metadata_says_what_happened_to_a_record() {
     for format in [LINES, PARQUET] {

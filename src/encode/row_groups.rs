@@ -8,8 +8,9 @@ use ::parquet::basic::Type as Physical;
 use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::types::Type;
 use anyhow::Context as _;
-use arrow_array::ArrayRef;
-use arrow_schema::{FieldRef, Schema};
+use arrow_array::cast::AsArray as _;
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{DataType as Arrow, FieldRef, Schema};
 
 use super::beside::Beside;
 use super::column::Column;
@@ -32,9 +33,11 @@ const SLICE_BYTES: usize = 1024 * 1024;
 const SLICE_BYTES_PER_LEAF: usize = 2 * 1024;
 const MAX_SLICE_BYTES: usize = 8 * 1024 * 1024;
 
-/// A record from which on it is a row group of its own, without dictionary and statistics: those would hold further
-/// copies of its values.
-const HUGE_RECORD: usize = 16 * 1024 * 1024;
+/// A record from which on it is a row group of its own.
+const HUGE_RECORD: usize = 4 * 1024 * 1024;
+/// A text of a huge record from which on its column has no dictionary and no statistics there: those would hold further
+/// copies of it.
+const HUGE_TEXT: u64 = 1024 * 1024;
 
 /// What an open column writer holds beside what it says it holds; measured. What it says is short by up to half when
 /// its dictionary has just been given up.
@@ -42,17 +45,24 @@ const WRITER_BYTES: u64 = 4 * 1024;
 /// What the footer keeps of a column in a row group; measured.
 const FOOTER_BYTES: u64 = 1536;
 
+/// Copies of a value that are made, one after the other, while it becomes a page: encoded, with its levels, compressed.
+const PAGE_COPIES: u64 = 3;
+
 /// The writer of one leaf column of an open row group.
 #[derive(Debug)]
 enum LeafWriter {
-    Arrow(Box<ArrowColumnWriter>),
+    /// It keeps the least and the greatest value whole until its end, and does not say so; `longest` is as long as either.
+    Arrow {
+        writer: Box<ArrowColumnWriter>,
+        longest: u64,
+    },
     Int96(Box<Int96Writer>),
 }
 
 impl LeafWriter {
     fn memory(&self) -> u64 {
         let held = match self {
-            Self::Arrow(writer) => as_u64(writer.memory_size()) * 3 / 2,
+            Self::Arrow { writer, longest } => as_u64(writer.memory_size()) * 3 / 2 + 2 * longest,
             Self::Int96(writer) => writer.memory(),
         };
         held + WRITER_BYTES
@@ -60,14 +70,14 @@ impl LeafWriter {
 
     fn encoded(&self) -> u64 {
         match self {
-            Self::Arrow(writer) => as_u64(writer.get_estimated_total_bytes()),
+            Self::Arrow { writer, .. } => as_u64(writer.get_estimated_total_bytes()),
             Self::Int96(writer) => writer.encoded(),
         }
     }
 
     fn append_to_row_group(self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> anyhow::Result<()> {
         match self {
-            Self::Arrow(writer) => Ok(writer.close()?.append_to_row_group(group)?),
+            Self::Arrow { writer, .. } => Ok(writer.close()?.append_to_row_group(group)?),
             Self::Int96(writer) => writer.append_to_row_group(group),
         }
     }
@@ -82,7 +92,7 @@ fn leaf_writers(file: &SerializedFileWriter<Vec<u8>>, columns: Vec<FieldRef>) ->
         Physical::INT96 => {
             LeafWriter::Int96(Box::new(Int96Writer::new(Arc::clone(leaf), Arc::clone(file.properties()))))
         }
-        _ => LeafWriter::Arrow(Box::new(writer)),
+        _ => LeafWriter::Arrow { writer: Box::new(writer), longest: 0 },
     };
     Ok(writers.into_iter().zip(leaves).map(of_leaf).collect())
 }
@@ -93,13 +103,35 @@ fn write_leaves<'w>(
     column: &ArrayRef,
     writers: &mut impl Iterator<Item = &'w mut LeafWriter>,
 ) -> anyhow::Result<()> {
-    for leaf in compute_leaves(field, column)? {
+    let mut lengths = Vec::new();
+    longest_texts(column, &mut lengths);
+    for (position, leaf) in compute_leaves(field, column)?.iter().enumerate() {
+        let length = *lengths.get(position).context("a leaf has no length")?;
         match writers.next().context("a leaf has no writer")? {
-            LeafWriter::Arrow(writer) => writer.write(&leaf)?,
+            LeafWriter::Arrow { writer, longest } => {
+                *longest = length.max(*longest);
+                writer.write(leaf)?;
+            }
             LeafWriter::Int96(writer) => writer.write(column)?,
         }
     }
     Ok(())
+}
+
+/// Says of each leaf of a column, in Parquet's order, how long its longest text is.
+fn longest_texts(column: &dyn Array, leaves: &mut Vec<u64>) {
+    match column.data_type() {
+        Arrow::Struct(_) => column.as_struct().columns().iter().for_each(|member| longest_texts(member, leaves)),
+        Arrow::List(_) => longest_texts(column.as_list::<i32>().values(), leaves),
+        Arrow::Binary => leaves.push(as_u64(column.as_binary::<i32>().offsets().lengths().max().unwrap_or(0))),
+        _ => leaves.push(0),
+    }
+}
+
+fn longest_text(column: &dyn Array) -> u64 {
+    let mut leaves = Vec::new();
+    longest_texts(column, &mut leaves);
+    leaves.into_iter().max().unwrap_or(0)
 }
 
 /// Rows on their way into the file.
@@ -111,9 +143,10 @@ struct Slice {
 }
 
 impl Slice {
-    /// What the arrays take.
+    /// What the arrays take, and the longest text while it is encoded.
     fn memory(&self) -> u64 {
-        self.columns.iter().map(|column| as_u64(column.get_buffer_memory_size())).sum()
+        let arrays: u64 = self.columns.iter().map(|column| as_u64(column.get_buffer_memory_size())).sum();
+        arrays + PAGE_COPIES * self.columns.iter().map(|column| longest_text(column)).max().unwrap_or(0)
     }
 }
 
@@ -188,11 +221,12 @@ impl File {
         let layout = Arc::clone(&self.layout);
         let parquet = layout.parquet()?;
         let file = self.open(&slice.columns)?;
-        let properties =
-            if slice.bytes >= HUGE_RECORD { &parquet.bare_properties } else { &Arc::clone(file.properties()) };
+        let usual = Arc::clone(file.properties());
         let mut group = file.next_row_group()?;
         let types = parquet.schema.get_fields();
         for ((column, field), column_type) in slice.columns.into_iter().zip(&parquet.arrow).zip(types) {
+            let is_huge = slice.bytes >= HUGE_RECORD && longest_text(&column) >= HUGE_TEXT;
+            let properties = if is_huge { &parquet.bare_properties } else { &usual };
             let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
             // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.
             let one = SerializedFileWriter::new(Vec::new(), Arc::new(root), Arc::clone(properties))?;

@@ -29,7 +29,7 @@ const CHUNKS: usize = 2;
 
 /// A line from about here on is a chunk of its own, and nothing is read until its memory is free again: of such lines there
 /// is one, or a part of one, beside what is being encoded.
-const LONG_BYTES: usize = 16 * READ_BYTES;
+const LONG_BYTES: usize = 4 * READ_BYTES;
 
 /// Whole lines of input, in order.
 #[derive(Debug)]

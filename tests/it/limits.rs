@@ -74,6 +74,28 @@ fn lines_of_128_mb() {
     }
 }
 
+/// Open files keep no more of long values than is counted, however many there are.
+#[test]
+fn long_values_of_many_streams() {
+    let lab = Lab::new();
+    let names: Vec<String> = (0..30).map(|i| format!("s{i:02}")).collect();
+    let streams: Vec<&str> = names.iter().map(String::as_str).collect();
+    let changes = json!({ "memory_limit_mb": 64, "format": { "format_type": "Parquet" } });
+    let mut running = lab.spawn(&Tables::Plain.config(&lab, changes), &catalog(&streams, "append"));
+    let text = "w".repeat(10 * 1024 * 1024);
+    for round in 0..3 {
+        for stream in &streams {
+            running.feed(&record(stream, round, if round == 1 { &text } else { "short" }));
+        }
+    }
+    running.feed(&streams.iter().map(|stream| state(stream, 1)).collect::<String>());
+    let ran = running.end();
+    assert_eq!((ran.code, ran.states().len()), (Some(0), 30), "{}", ran.stdout);
+    assert!(ran.peak_kib < (64 + 128 + 4 * 10) * MIB, "{} MiB", ran.peak_kib / MIB);
+    assert_eq!(lab.value("SELECT count(*) FROM demo.s29 WHERE length(version) = 10485760"), 1);
+    assert_eq!(lab.value("SELECT count(DISTINCT id) FROM demo.s00"), 3);
+}
+
 #[test]
 fn five_hundred_streams_at_once() {
     [Tables::Plain, Tables::Iceberg].into_iter().for_each(five_hundred_streams);
@@ -211,6 +233,7 @@ fn random_syncs_never_stall() {
         running.feed(&completes);
         let ran = running.end();
         assert_eq!((ran.code, ran.states().len() as u64), (Some(0), states), "round {round}: {}", ran.stdout);
+        assert!(ran.peak_kib < (64 + 128 + 4 * 6) * MIB, "round {round}: {} MiB", ran.peak_kib / MIB);
         for (stream, sent) in streams.iter().zip(&sent) {
             let tables = lab.ask("glue", "get_tables", &json!({ "DatabaseName": "demo" }));
             let exists = tables["TableList"].as_array().unwrap().iter().any(|t| t["Name"] == *stream);
