@@ -35,9 +35,9 @@ const MAX_SLICE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A record from which on it is a row group of its own.
 const HUGE_RECORD: usize = 4 * 1024 * 1024;
-/// A text of a huge record from which on its column has no dictionary and no statistics there: those would hold further
-/// copies of it.
-const HUGE_TEXT: u64 = 1024 * 1024;
+/// A value of a huge record, or a list, from which on its column has no dictionary and no statistics there: those would hold
+/// further copies of it.
+const HUGE_VALUE: usize = 1024 * 1024;
 
 /// What an open column writer holds beside what it says it holds; measured. What it says is short by up to half when
 /// its dictionary has just been given up.
@@ -45,13 +45,17 @@ const WRITER_BYTES: u64 = 4 * 1024;
 /// What the footer keeps of a column in a row group; measured.
 const FOOTER_BYTES: u64 = 1536;
 
+/// Values that an open column writer keeps; a dictionary's buffer counts as two.
+const KEPT_VALUES: u64 = 6;
+
 /// Copies of a value that are made, one after the other, while it becomes a page: encoded, with its levels, compressed.
 const PAGE_COPIES: u64 = 3;
 
 /// The writer of one leaf column of an open row group.
 #[derive(Debug)]
 enum LeafWriter {
-    /// It keeps the least and the greatest value whole until its end, and does not say so; `longest` is as long as either.
+    /// It keeps values whole until its end, and does not say so: the least and the greatest of all and of the last page. A
+    /// dictionary that is given up leaves its compressor's buffer. `longest` is as long as any of them.
     Arrow {
         writer: Box<ArrowColumnWriter>,
         longest: u64,
@@ -62,7 +66,7 @@ enum LeafWriter {
 impl LeafWriter {
     fn memory(&self) -> u64 {
         let held = match self {
-            Self::Arrow { writer, longest } => as_u64(writer.memory_size()) * 3 / 2 + 2 * longest,
+            Self::Arrow { writer, longest } => as_u64(writer.memory_size()) * 3 / 2 + KEPT_VALUES * longest,
             Self::Int96(writer) => writer.memory(),
         };
         held + WRITER_BYTES
@@ -128,12 +132,6 @@ fn longest_texts(column: &dyn Array, leaves: &mut Vec<u64>) {
     }
 }
 
-fn longest_text(column: &dyn Array) -> u64 {
-    let mut leaves = Vec::new();
-    longest_texts(column, &mut leaves);
-    leaves.into_iter().max().unwrap_or(0)
-}
-
 /// Rows on their way into the file.
 #[derive(Debug)]
 struct Slice {
@@ -145,8 +143,10 @@ struct Slice {
 impl Slice {
     /// What the arrays take, and the longest text while it is encoded.
     fn memory(&self) -> u64 {
+        let mut lengths = Vec::new();
+        self.columns.iter().for_each(|column| longest_texts(column, &mut lengths));
         let arrays: u64 = self.columns.iter().map(|column| as_u64(column.get_buffer_memory_size())).sum();
-        arrays + PAGE_COPIES * self.columns.iter().map(|column| longest_text(column)).max().unwrap_or(0)
+        arrays + PAGE_COPIES * lengths.into_iter().max().unwrap_or(0)
     }
 }
 
@@ -225,7 +225,8 @@ impl File {
         let mut group = file.next_row_group()?;
         let types = parquet.schema.get_fields();
         for ((column, field), column_type) in slice.columns.into_iter().zip(&parquet.arrow).zip(types) {
-            let is_huge = slice.bytes >= HUGE_RECORD && longest_text(&column) >= HUGE_TEXT;
+            let is_alone = slice.bytes >= HUGE_RECORD && column.len() == 1;
+            let is_huge = is_alone && column.get_buffer_memory_size() >= HUGE_VALUE;
             let properties = if is_huge { &parquet.bare_properties } else { &usual };
             let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(column_type)]).build()?;
             // Writers are made by a file's factory, for all its columns. This file has one column and is dropped.

@@ -53,6 +53,7 @@ impl Drop for Chunk {
             drop(self.back.try_send((std::mem::take(&mut self.bytes), reservation)));
         }
         drop(std::mem::take(&mut self.bytes));
+        drop(self.reservation.take());
         drop(self.gone.take());
     }
 }
